@@ -1,0 +1,27 @@
+# Every target is self-contained: the first one that needs it makes the environment from the hashed lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ROOMS := common api-gateway user-service portfolio-service smallcase-service trade-executor \
+         notification-service analytics-service market-data-service kite-simulator
+PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint types fmt check lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+$(STAMP): requirements.lock $(PROJECTS) pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, found " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ./,$(ROOMS))
+	touch $@
+
+setup: $(STAMP) ## make the Python environment (every other target does it when needed)
+
+lock: $(STAMP) ## pin all dependencies again (hashes, no addresses)
+	$(BIN)/uv lock --quiet --upgrade
+	$(BIN)/uv export --quiet --frozen --no-emit-workspace --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements.lock

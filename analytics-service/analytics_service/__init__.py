@@ -1,0 +1,1 @@
+"""A read model of flows and values, built from events."""

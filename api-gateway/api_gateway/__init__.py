@@ -1,0 +1,1 @@
+"""The only public door: routing, JWT check, rate limits, one merged OpenAPI."""

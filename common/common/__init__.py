@@ -1,0 +1,1 @@
+"""Shared technique of the Saras services: one subject a module, no business rule."""

@@ -1,0 +1,1 @@
+"""Instruments, last prices, candles, trading calendar."""

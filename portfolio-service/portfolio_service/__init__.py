@@ -1,0 +1,1 @@
+"""Portfolios, the ledger, user orders, tax lots, statements."""

@@ -1,0 +1,1 @@
+"""Smallcases, their versions and investments."""

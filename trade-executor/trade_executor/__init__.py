@@ -1,0 +1,1 @@
+"""Blocks, broker orders, fills, allocations; the only room that talks to a broker."""

@@ -1,0 +1,1 @@
+"""Users, KYC, roles, sessions; the sole holder of the signing key."""
