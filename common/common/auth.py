@@ -1,0 +1,293 @@
+"""The only verifier of tokens: users' access tokens and rooms' service tokens, RS256 and nothing else.
+
+python-jose believes the algorithm named in a token's header unless told otherwise, and accepts a public key as an HMAC
+secret in some encodings; here the algorithm is pinned, the key is chosen by `kid` from a JWKS of RSA keys, and every
+other header parameter is ignored.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+import httpx
+from fastapi import Depends, Request
+from jose import jwk, jwt
+from jose.exceptions import JOSEError
+
+from common.clock import Clock, SystemClock
+from common.errors import Forbidden, Unauthorized, Unavailable
+from common.logging import get_logger
+
+log = get_logger(__name__)
+
+ALGORITHM = "RS256"
+ISSUER = "saras-user-service"
+AUDIENCE = "saras"
+ACCESS_TYPE = "at+jwt"
+SERVICE_TYPE = "service+jwt"
+SERVICE_TOKEN_LIFETIME = timedelta(minutes=5)
+TOKEN_LENGTH_MAX = 4096
+VERIFIED_TOKENS_MAX = 20_000
+JWKS_REFRESH_PAUSE_S = 10.0
+JWKS_TIMEOUT_S = 2.0
+CLOCK_LEEWAY_S = 5
+
+Jwk = Mapping[str, Any]
+
+
+class InvalidToken(Unauthorized):
+    """The token is not one of ours."""
+
+
+class ExpiredToken(Unauthorized):
+    """The token was ours; its time is over."""
+
+
+class MfaRequired(Forbidden):
+    """The role may act only with a second factor."""
+
+
+class KeySource(Protocol):
+    """Where public keys come from."""
+
+    def key(self, kid: str) -> Jwk | None:
+        """The RSA public key with this id, or None."""
+        ...
+
+
+class StaticKeys:
+    """A fixed JWKS."""
+
+    def __init__(self, jwks: Mapping[str, Any]) -> None:
+        self._keys = {key["kid"]: key for key in jwks["keys"]}
+
+    def key(self, kid: str) -> Jwk | None:
+        return self._keys.get(kid)
+
+
+class JwksKeys:
+    """A JWKS behind a URL; fetched again for an unknown key, but not more often than every JWKS_REFRESH_PAUSE_S."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: dict[str, Jwk] = {}
+        self._fetched_at: float | None = None
+        self._lock = threading.Lock()
+
+    def key(self, kid: str) -> Jwk | None:
+        known = self._keys.get(kid)
+        if known is not None:
+            return known
+        with self._lock:
+            if self._fetched_at is None or time.monotonic() - self._fetched_at > JWKS_REFRESH_PAUSE_S:
+                self._fetch()
+        return self._keys.get(kid)
+
+    def _fetch(self) -> None:
+        try:
+            response = httpx.get(self._url, timeout=JWKS_TIMEOUT_S, follow_redirects=False, trust_env=False)
+            response.raise_for_status()
+            self._keys = {key["kid"]: key for key in response.json()["keys"]}
+            self._fetched_at = time.monotonic()
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            log.warning("auth.jwks_unavailable", error=type(error).__name__)
+            if not self._keys:
+                raise Unavailable("Sign-in keys cannot be read at the moment; try again shortly.") from None
+
+
+@dataclass(frozen=True)
+class CurrentUser:
+    """Who is calling, as the access token says."""
+
+    user_id: UUID
+    roles: frozenset[str]
+    session_id: UUID
+    email: str | None
+    mfa: bool
+    kyc: str
+
+
+class AccessTokens:
+    """Verifies users' access tokens; a verified token is remembered until it expires."""
+
+    def __init__(self, keys: KeySource, clock: Clock | None = None) -> None:
+        self._keys = keys
+        self._clock = clock or SystemClock()
+        self._verified: OrderedDict[bytes, tuple[float, CurrentUser]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def verify(self, token: str) -> CurrentUser:
+        """The user a token speaks for; raises InvalidToken or ExpiredToken."""
+        now = self._clock.now().timestamp()
+        digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        with self._lock:
+            known = self._verified.get(digest)
+        if known is not None:
+            expires_at, user = known
+            if now >= expires_at:
+                raise ExpiredToken("The access token has expired; refresh it.")
+            return user
+        claims = decode(token, self._keys, audience=AUDIENCE, issuer=ISSUER, token_type=ACCESS_TYPE, now=now)
+        user = _user_of(claims)
+        with self._lock:
+            self._verified[digest] = (float(claims["exp"]), user)
+            while len(self._verified) > VERIFIED_TOKENS_MAX:
+                self._verified.popitem(last=False)
+        return user
+
+
+def decode(
+    token: str, keys: KeySource, *, audience: str, issuer: str | None, token_type: str, now: float
+) -> dict[str, Any]:
+    """The claims of a token signed by a key of ours; raises InvalidToken or ExpiredToken."""
+    invalid = InvalidToken("The access token is not valid.")
+    if len(token) > TOKEN_LENGTH_MAX or not token.isascii():
+        raise invalid
+    try:
+        header = jwt.get_unverified_header(token)
+        kid = header.get("kid")
+        if header.get("alg") != ALGORITHM or header.get("typ") != token_type or not isinstance(kid, str):
+            raise invalid
+        public = keys.key(kid)
+        if public is None or public.get("kty") != "RSA":
+            raise invalid
+        claims = jwt.decode(
+            token,
+            jwk.construct(dict(public), ALGORITHM),
+            algorithms=[ALGORITHM],
+            audience=audience,
+            issuer=issuer,
+            # Times are checked below against the injected clock.
+            options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require_aud": True},
+        )
+    except (JOSEError, ValueError, TypeError, AttributeError):
+        raise invalid from None
+    expires = claims.get("exp")
+    if not isinstance(expires, int):
+        raise invalid
+    if now >= expires:
+        raise ExpiredToken("The access token has expired; refresh it.")
+    if not isinstance(claims.get("iat"), int) or claims["iat"] > now + CLOCK_LEEWAY_S:
+        raise invalid
+    return dict(claims)
+
+
+def _user_of(claims: Mapping[str, Any]) -> CurrentUser:
+    try:
+        return CurrentUser(
+            user_id=UUID(claims["sub"]),
+            roles=frozenset(str(role) for role in claims["roles"]),
+            session_id=UUID(claims["sid"]),
+            email=claims.get("email"),
+            mfa=claims.get("mfa") is True,
+            kyc=str(claims.get("kyc", "none")),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise InvalidToken("The access token is not valid.") from None
+
+
+class ServiceIdentity:
+    """One room's own key: signs short tokens for calls to other rooms' internal routes; its `kid` is its name."""
+
+    def __init__(self, name: str, private_key_pem: str, clock: Clock | None = None) -> None:
+        self.name = name
+        self._key = private_key_pem
+        self._clock = clock or SystemClock()
+        self._tokens: dict[str, tuple[float, str]] = {}
+
+    def token(self, audience: str) -> str:
+        """A token for one called room, good for a few minutes; kept until shortly before its end."""
+        now = self._clock.now().timestamp()
+        known = self._tokens.get(audience)
+        if known is not None and known[0] - now > SERVICE_TOKEN_LIFETIME.total_seconds() / 2:
+            return known[1]
+        expires = int(now + SERVICE_TOKEN_LIFETIME.total_seconds())
+        claims = {"iss": self.name, "sub": self.name, "aud": audience, "iat": int(now), "exp": expires}
+        token = jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self.name, "typ": SERVICE_TYPE})
+        self._tokens[audience] = (float(expires), token)
+        return token
+
+
+@dataclass(frozen=True)
+class Authenticator:
+    """What an app needs to know who is calling; lives on `app.state.auth`.
+
+    `name` is the room's own name: the audience of service tokens it accepts.
+    """
+
+    name: str
+    access: AccessTokens
+    service_keys: KeySource
+    clock: Clock
+    admin_needs_mfa: bool = False
+    """True outside development: admin and ops routes refuse a login without second factor."""
+
+    def service(self, token: str) -> str:
+        """The name of the calling room; raises InvalidToken or ExpiredToken."""
+        claims = decode(
+            token,
+            self.service_keys,
+            audience=self.name,
+            issuer=None,
+            token_type=SERVICE_TYPE,
+            now=self.clock.now().timestamp(),
+        )
+        caller = str(claims.get("sub"))
+        # A room may speak only for itself: the key that signed must be its own.
+        if jwt.get_unverified_header(token).get("kid") != caller:
+            raise InvalidToken("The service token is not valid.")
+        return caller
+
+
+def bearer_token(request: Request) -> str:
+    """The bearer token of a request; raises Unauthorized when there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("Send an access token: Authorization: Bearer <token>.")
+    return token.strip()
+
+
+def current_user(request: Request) -> CurrentUser:
+    """Dependency: the authenticated user."""
+    auth: Authenticator = request.app.state.auth
+    return auth.access.verify(bearer_token(request))
+
+
+User = Annotated[CurrentUser, Depends(current_user)]
+
+
+def require_role(*roles: str) -> Callable[[Request, CurrentUser], CurrentUser]:
+    """Dependency factory: a user with at least one of the roles (and the second factor where it is mandatory)."""
+
+    def check(request: Request, user: User) -> CurrentUser:
+        auth: Authenticator = request.app.state.auth
+        if not user.roles.intersection(roles):
+            raise Forbidden(f"This needs the role {' or '.join(roles)}.")
+        if auth.admin_needs_mfa and not user.mfa:
+            raise MfaRequired("Sign in with your second factor to use this.")
+        return user
+
+    return check
+
+
+AdminUser = Annotated[CurrentUser, Depends(require_role("admin"))]
+OpsUser = Annotated[CurrentUser, Depends(require_role("ops", "admin"))]
+
+
+def require_service(*names: str) -> Callable[[Request], str]:
+    """Dependency factory: one of the named rooms calls with its own service token."""
+
+    def check(request: Request) -> str:
+        auth: Authenticator = request.app.state.auth
+        caller = auth.service(bearer_token(request))
+        if caller not in names:
+            raise Forbidden("This room may not call this route.")
+        return caller
+
+    return check

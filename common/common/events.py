@@ -1,0 +1,199 @@
+"""Every event contract of the platform: frozen, past-tense, versioned, in one place.
+
+An event is a fact that a room has committed. Its wire name is the class name; the routing key is `source.Name`.
+Amounts are integer paise, quantities are units of shares, instants are aware UTC.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar, Literal
+from uuid import UUID, uuid4
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Side = Literal["BUY", "SELL"]
+Product = Literal["CNC", "MIS"]
+OrderType = Literal["MARKET", "LIMIT", "SL", "SL-M"]
+Validity = Literal["DAY", "IOC", "TTL"]
+Outcome = Literal["FILLED", "CANCELLED", "REJECTED", "EXPIRED", "FAILED"]
+
+REGISTRY: dict[str, type["Event"]] = {}
+
+
+class Event(BaseModel):
+    """Base of all events; subclasses register themselves under their name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    version: ClassVar[int] = 1
+
+    occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        REGISTRY[cls.__name__] = cls
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The name on the wire."""
+        return cls.__name__
+
+
+class Envelope(BaseModel):
+    """What travels on the bus: the event's payload with its identity and its trace."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID = Field(default_factory=uuid4)
+    type: str
+    version: int = 1
+    source: str
+    aggregate_id: str = ""
+    occurred_at: AwareDatetime
+    recorded_at: AwareDatetime
+    correlation_id: str | None = None
+    payload: dict[str, Any]
+
+    @property
+    def routing_key(self) -> str:
+        """`portfolio-service.OrderAccepted`."""
+        return f"{self.source}.{self.type}"
+
+    def event(self) -> Event:
+        """The typed event; raises KeyError for a type this release does not know."""
+        return REGISTRY[self.type].model_validate(self.payload)
+
+
+class UserRegistered(Event):
+    """A user account exists."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+
+
+class KycChanged(Event):
+    """A user's KYC was submitted or decided."""
+
+    user_id: UUID
+    status: Literal["none", "pending", "approved", "rejected"]
+    reason: str | None = None
+
+
+class OrderAccepted(Event):
+    """portfolio-service holds the money or shares of an order and wants it traded."""
+
+    order_id: UUID
+    user_id: UUID
+    portfolio_id: UUID
+    account: str = "pool"
+    exchange: str
+    tradingsymbol: str
+    side: Side
+    product: Product
+    order_type: OrderType
+    quantity: int = Field(gt=0)
+    price_paise: int | None = None
+    trigger_price_paise: int | None = None
+    validity: Validity = "DAY"
+    ttl_minutes: int | None = None
+    accepted_at: AwareDatetime
+    trading_date: date
+    """The last trading day on which the order may live."""
+
+
+class OrderCancelRequested(Event):
+    """The user no longer wants what is left of an order."""
+
+    order_id: UUID
+    requested_at: AwareDatetime
+
+
+class OrderWorking(Event):
+    """trade-executor has put the order into a block that goes to the broker."""
+
+    order_id: UUID
+    block_id: UUID
+
+
+class OrderAllocated(Event):
+    """A share of a block's fills belongs to this order; cumulative values make redelivery and reordering harmless."""
+
+    allocation_id: UUID
+    order_id: UUID
+    user_id: UUID
+    block_id: UUID
+    round_no: int
+    quantity: int = Field(gt=0)
+    amount_paise: int = Field(ge=0)
+    cumulative_quantity: int
+    cumulative_amount_paise: int
+    executed_at: AwareDatetime
+    trading_date: date
+    exchange: str
+    tradingsymbol: str
+    side: Side
+    product: Product
+
+
+class OrderClosed(Event):
+    """Nothing more will be traded for this order; the totals are those of all its allocations."""
+
+    order_id: UUID
+    user_id: UUID
+    outcome: Outcome
+    filled_quantity: int = Field(ge=0)
+    amount_paise: int = Field(ge=0)
+    reason_code: str | None = None
+    reason: str | None = None
+
+
+class OrderUpdated(Event):
+    """portfolio-service has booked a change of an order: what users are told and analytics counts."""
+
+    order_id: UUID
+    user_id: UUID
+    portfolio_id: UUID
+    exchange: str
+    tradingsymbol: str
+    side: Side
+    product: Product
+    status: str
+    order_version: int
+    quantity: int
+    filled_quantity: int
+    amount_paise: int
+    charges_paise: int
+    last_fill_quantity: int = 0
+    last_fill_amount_paise: int = 0
+    last_fill_charges_paise: int = 0
+    trading_date: date
+    reason_code: str | None = None
+    reason: str | None = None
+
+
+class CashMoved(Event):
+    """Money entered or left a portfolio other than by a trade."""
+
+    user_id: UUID
+    portfolio_id: UUID
+    kind: Literal["TOPUP", "DEPOSIT", "WITHDRAWAL"]
+    amount_paise: int = Field(gt=0)
+    transfer_id: UUID
+
+
+class TradingHalted(Event):
+    """The kill switch of a broker account moved."""
+
+    account: str
+    state: Literal["ACTIVE", "CANCEL_ONLY", "HALTED"]
+    actor: str
+    reason: str
+
+
+class BreakOpened(Event):
+    """Two books that must agree do not."""
+
+    break_id: UUID
+    kind: str
+    key: str
+    severity: int
+    detail: str

@@ -1,0 +1,126 @@
+"""Idempotency keys: the same POST twice has one effect and one answer.
+
+The key row is written in the transaction of the effect, so both exist or neither. A concurrent request with the same key
+waits on the unique index until the first has committed, then reads its answer.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from fastapi import Depends, Header
+from pydantic import BaseModel
+from sqlalchemy import MetaData, Table
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+
+from common.errors import AppError, Conflict
+
+KEY_LENGTH_MAX = 128
+
+_metadata = MetaData()
+idempotency_key = Table(
+    "idempotency_key",
+    _metadata,
+    sa.Column("owner_id", sa.Uuid, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("request_hash", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("body", JSONB),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+)
+
+
+class IdempotencyKeyRequired(AppError):
+    """The route moves money or shares and must carry the header."""
+
+    status = 400
+
+
+class IdempotencyKeyReused(Conflict):
+    """The key was used with another request."""
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """What the first request with this key was answered."""
+
+    status: int
+    body: Any
+
+
+def add_tables(metadata: MetaData) -> None:
+    """Make the table part of a service's metadata."""
+    idempotency_key.to_metadata(metadata)
+
+
+def create_tables(op: Any) -> None:
+    """Create the table in a migration."""
+    _metadata.create_all(op.get_bind(), tables=[idempotency_key])
+
+
+def drop_tables(op: Any) -> None:
+    """Drop the table in a migration's downgrade."""
+    _metadata.drop_all(op.get_bind(), tables=[idempotency_key])
+
+
+def _required_key(
+    idempotency_key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", description="A unique key per intended effect, 1 to 128 characters."),
+    ] = None,
+) -> str:
+    if not idempotency_key or len(idempotency_key) > KEY_LENGTH_MAX or not _visible_ascii(idempotency_key):
+        raise IdempotencyKeyRequired(
+            f"Send an Idempotency-Key header of 1 to {KEY_LENGTH_MAX} visible ASCII characters with this request."
+        )
+    return idempotency_key
+
+
+def _visible_ascii(text: str) -> bool:
+    return all(33 <= ord(character) <= 126 for character in text)
+
+
+IdempotencyKey = Annotated[str, Depends(_required_key)]
+
+
+def request_hash(*parts: BaseModel | Mapping[str, Any] | str) -> str:
+    """SHA-256 of the canonical JSON of what was asked (include the route's name, so keys do not cross routes)."""
+    canonical = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def claim_key(session: Session, owner_id: UUID, key: str, hashed: str) -> StoredAnswer | None:
+    """Take the key for this transaction (None) or answer what its first use was answered.
+
+    Raises IdempotencyKeyReused when the first use asked for something else.
+    """
+    inserted = session.execute(
+        insert(idempotency_key)
+        .values(owner_id=owner_id, key=key, request_hash=hashed)
+        .on_conflict_do_nothing()
+        .returning(idempotency_key.c.key)
+    ).first()
+    if inserted is not None:
+        return None
+    row = session.execute(
+        sa.select(idempotency_key.c.request_hash, idempotency_key.c.status, idempotency_key.c.body).where(
+            idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key
+        )
+    ).one()
+    if row.request_hash != hashed:
+        raise IdempotencyKeyReused("This Idempotency-Key was already used for a different request; choose a new key.")
+    return StoredAnswer(status=row.status, body=row.body)
+
+
+def store_answer(session: Session, owner_id: UUID, key: str, status: int, body: Any) -> None:
+    """Remember the answer beside the effect, in the same transaction."""
+    session.execute(
+        sa.update(idempotency_key)
+        .where(idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key)
+        .values(status=status, body=body)
+    )

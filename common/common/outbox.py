@@ -1,0 +1,215 @@
+"""Outbox and inbox: a fact and its message are one transaction, a message and its effect are one transaction.
+
+`record` writes the message beside the change; the relay publishes committed rows and marks them sent only after the bus
+has confirmed them; `claim` makes a consumer's effect happen once however often a message arrives. PostgreSQL's NOTIFY
+wakes the relay at commit, a periodic sweep makes delivery certain.
+"""
+
+import select
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg2
+import sqlalchemy as sa
+from sqlalchemy import MetaData, Table, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from common import metrics
+from common.bus import Bus, BusUnavailable
+from common.db import Database
+from common.events import Envelope, Event
+from common.logging import bound, current_correlation_id, get_logger
+
+log = get_logger(__name__)
+
+CHANNEL = "outbox"
+RELAY_BATCH = 500
+SWEEP_SECONDS = 1.0
+RELAY_PAUSE_SECONDS_MAX = 10.0
+
+_metadata = MetaData()
+outbox = Table(
+    "outbox",
+    _metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("message_id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("aggregate_id", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    sa.Column("correlation_id", sa.Text),
+    sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("sent_at", sa.DateTime(timezone=True)),
+    sa.Index("ix_outbox_unsent", "id", postgresql_where=text("sent_at IS NULL")),
+    sa.Index("ix_outbox_aggregate_id", "aggregate_id"),
+)
+inbox = Table(
+    "inbox",
+    _metadata,
+    sa.Column("consumer", sa.Text, primary_key=True),
+    sa.Column("message_id", sa.Uuid, primary_key=True),
+    sa.Column("handled_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+)
+
+
+def add_tables(metadata: MetaData) -> None:
+    """Make the two tables part of a service's metadata (call it in `models.py`)."""
+    for table in (outbox, inbox):
+        table.to_metadata(metadata)
+
+
+def create_tables(op: Any) -> None:
+    """Create the two tables in a migration."""
+    _metadata.create_all(op.get_bind(), tables=[outbox, inbox])
+
+
+def drop_tables(op: Any) -> None:
+    """Drop the two tables in a migration's downgrade."""
+    _metadata.drop_all(op.get_bind(), tables=[outbox, inbox])
+
+
+def record(
+    session: Session, event: Event, *, source: str, aggregate_id: object, correlation_id: str | None = None
+) -> UUID:
+    """Write one event beside the change that made it true; answers the message id."""
+    return record_many(session, [(event, aggregate_id, correlation_id)], source=source)[0]
+
+
+def record_many(session: Session, events: Sequence[tuple[Event, object, str | None]], *, source: str) -> list[UUID]:
+    """Write many events (event, aggregate id, correlation id or None for the bound one) in one statement."""
+    if not events:
+        return []
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "message_id": uuid4(),
+            "aggregate_id": str(aggregate_id),
+            "type": event.type_name(),
+            "version": event.version,
+            "source": source,
+            "payload": event.model_dump(mode="json"),
+            "correlation_id": correlation_id or current_correlation_id(),
+            "occurred_at": event.occurred_at,
+            "recorded_at": now,
+        }
+        for event, aggregate_id, correlation_id in events
+    ]
+    session.execute(sa.insert(outbox), rows)
+    notify(session)
+    return [row["message_id"] for row in rows]  # type: ignore[misc]
+
+
+def notify(session: Session) -> None:
+    """Wake the relay of this database when the transaction commits."""
+    session.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+def claim(session: Session, consumer: str, message_id: UUID) -> bool:
+    """Whether this consumer handles the message for the first time; a concurrent twin waits for our commit."""
+    statement = insert(inbox).values(consumer=consumer, message_id=message_id).on_conflict_do_nothing()
+    return session.execute(statement.returning(inbox.c.message_id)).first() is not None
+
+
+def republish(session: Session, aggregate_id: object, *, types: Sequence[type[Event]] | None = None) -> int:
+    """Send everything said about an aggregate once more, under the same message ids; consumers drop what they know.
+
+    It must be able to help a consumer that lost its inbox row's effect only by losing the message, so ids stay.
+    """
+    statement = sa.update(outbox).where(outbox.c.aggregate_id == str(aggregate_id)).values(sent_at=None)
+    if types is not None:
+        statement = statement.where(outbox.c.type.in_([event.type_name() for event in types]))
+    count = session.execute(statement).rowcount  # type: ignore[attr-defined]
+    if count:
+        notify(session)
+    return int(count)
+
+
+def _envelope(row: Any) -> Envelope:
+    return Envelope(
+        id=row.message_id,
+        type=row.type,
+        version=row.version,
+        source=row.source,
+        aggregate_id=row.aggregate_id,
+        occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        correlation_id=row.correlation_id,
+        payload=row.payload,
+    )
+
+
+class Relay:
+    """Publishes committed outbox rows of one database; any number may run at once."""
+
+    def __init__(self, db: Database, bus: Bus, *, name: str) -> None:
+        self._db = db
+        self._bus = bus
+        self._name = name
+
+    def publish_batch(self) -> int:
+        """Publish up to a batch of unsent rows, oldest first; answers how many were confirmed."""
+        with self._db.transaction() as session:
+            rows = session.execute(
+                sa.select(outbox)
+                .where(outbox.c.sent_at.is_(None))
+                .order_by(outbox.c.id)
+                .limit(RELAY_BATCH)
+                .with_for_update(skip_locked=True)
+            ).all()
+            if not rows:
+                return 0
+            confirmed = self._bus.publish([_envelope(row) for row in rows])
+            if confirmed:
+                session.execute(
+                    sa.update(outbox)
+                    .where(outbox.c.message_id.in_(confirmed))
+                    .values(sent_at=sa.func.clock_timestamp())
+                )
+        metrics.messages_published.labels(self._name).inc(len(confirmed))
+        return len(confirmed)
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until told to stop: at once on NOTIFY, at least every `SWEEP_SECONDS`."""
+        with bound(service=self._name):
+            pause = SWEEP_SECONDS
+            listener: Any = None
+            while not stop.is_set():
+                try:
+                    if listener is None:
+                        listener = self._listen()
+                    while self.publish_batch() == RELAY_BATCH and not stop.is_set():
+                        pass
+                    pause = SWEEP_SECONDS
+                    self._wait(listener)
+                except (DBAPIError, psycopg2.Error, BusUnavailable, OSError) as error:
+                    log.warning("outbox.relay_paused", error=type(error).__name__, detail=str(error), pause_s=pause)
+                    listener = self._close(listener)
+                    stop.wait(pause)
+                    pause = min(pause * 2, RELAY_PAUSE_SECONDS_MAX)
+            self._close(listener)
+
+    def _listen(self) -> Any:
+        # A connection of its own: LISTEN belongs to a session, and a pool would hand it to somebody else.
+        connection = psycopg2.connect(self._db.url.replace("+psycopg2", "", 1), connect_timeout=5)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        return connection
+
+    @staticmethod
+    def _wait(listener: Any) -> None:
+        select.select([listener], [], [], SWEEP_SECONDS)
+        listener.poll()
+        listener.notifies.clear()
+
+    @staticmethod
+    def _close(listener: Any) -> None:
+        if listener is not None:
+            listener.close()

@@ -1,0 +1,124 @@
+"""The bus contract: what is confirmed was handled, what fails comes again, poison is set aside."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from common import bus as bus_module
+from common.bus import DELIVERY_LIMIT, BusUnavailable, Handler, LocalBus
+from common.events import Envelope, OrderCancelRequested, UserRegistered
+from common.testing import eventually
+
+
+def envelope_of(event: OrderCancelRequested | UserRegistered) -> Envelope:
+    return Envelope(
+        type=event.type_name(),
+        source="test",
+        occurred_at=event.occurred_at,
+        recorded_at=datetime.now(UTC),
+        payload=event.model_dump(mode="json"),
+    )
+
+
+def cancel() -> Envelope:
+    return envelope_of(OrderCancelRequested(order_id=uuid4(), requested_at=datetime.now(UTC)))
+
+
+@contextmanager
+def consuming(bus: LocalBus, queue: str, handler: Handler) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=bus.consume, args=(queue, handler, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def fast_redelivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "REDELIVERY_PAUSE_S", 0.001)
+
+
+def test_every_bound_queue_gets_the_message_before_it_is_confirmed(local_bus: LocalBus) -> None:
+    seen: list[tuple[str, Envelope]] = []
+    local_bus.declare("a", [OrderCancelRequested])
+    local_bus.declare("b", [OrderCancelRequested])
+    local_bus.declare("c", [UserRegistered])
+    message = cancel()
+    with (
+        consuming(local_bus, "a", lambda e: seen.append(("a", e))),
+        consuming(local_bus, "b", lambda e: seen.append(("b", e))),
+        consuming(local_bus, "c", lambda e: seen.append(("c", e))),
+    ):
+        assert local_bus.publish([message]) == {message.id}
+    assert sorted(queue for queue, _ in seen) == ["a", "b"]
+    assert all(received == message for _, received in seen)
+
+
+def test_a_message_without_listener_is_confirmed(local_bus: LocalBus) -> None:
+    message = cancel()
+    assert local_bus.publish([message]) == {message.id}
+
+
+def test_an_unhandled_message_is_not_confirmed_and_joins_its_repeat(
+    local_bus: LocalBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "CONFIRM_TIMEOUT_S", 0.01)
+    local_bus.declare("a", [OrderCancelRequested])
+    message = cancel()
+    assert local_bus.publish([message]) == set()
+    assert local_bus.publish([message]) == set()
+    seen: list[Envelope] = []
+    after = cancel()
+    monkeypatch.setattr(bus_module, "CONFIRM_TIMEOUT_S", 5)
+    with consuming(local_bus, "a", seen.append):
+        assert local_bus.publish([after]) == {after.id}
+    assert [envelope.id for envelope in seen] == [message.id, after.id]
+
+
+@pytest.mark.usefixtures("fast_redelivery")
+def test_a_failing_handler_gets_the_message_again(local_bus: LocalBus) -> None:
+    attempts: list[Envelope] = []
+
+    def fails_twice(envelope: Envelope) -> None:
+        attempts.append(envelope)
+        if len(attempts) < 3:
+            raise RuntimeError("not yet")
+
+    local_bus.declare("a", [OrderCancelRequested])
+    message = cancel()
+    with consuming(local_bus, "a", fails_twice):
+        assert local_bus.publish([message]) == {message.id}
+    assert len(attempts) == 3
+    assert local_bus.dead_letters("a") == []
+
+
+@pytest.mark.usefixtures("fast_redelivery")
+def test_poison_becomes_a_dead_letter_and_lets_others_pass(local_bus: LocalBus) -> None:
+    poison, good = cancel(), cancel()
+    handled: list[Envelope] = []
+
+    def handler(envelope: Envelope) -> None:
+        if envelope.id == poison.id:
+            raise RuntimeError("poison")
+        handled.append(envelope)
+
+    local_bus.declare("a", [OrderCancelRequested])
+    with consuming(local_bus, "a", handler):
+        local_bus.publish([poison, good])
+        dead = eventually(lambda: local_bus.dead_letters("a"))
+    assert [envelope.id for envelope in dead] == [poison.id]
+    assert [envelope.id for envelope in handled] == [good.id]
+    assert DELIVERY_LIMIT > 1
+
+
+def test_an_undeclared_queue_is_refused(local_bus: LocalBus) -> None:
+    with pytest.raises(BusUnavailable):
+        local_bus.consume("nowhere", lambda _: None, threading.Event())

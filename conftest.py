@@ -1,0 +1,3 @@
+"""Fixtures of all rooms come from one plugin."""
+
+pytest_plugins = ["common.testing"]
