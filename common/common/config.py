@@ -4,13 +4,14 @@ Names that several rooms share (ENVIRONMENT, LOG_LEVEL, REDIS_URL, BUS_URL, the 
 room's own names carry its prefix, so one `.env` feeds all rooms.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
+from dotenv import load_dotenv
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DOTENV = Path(".env")
 
 
 class InvalidSettings(Exception):
@@ -51,9 +52,9 @@ class ServiceSettings(BaseSettings):
     database_pool_size: int = Field(default=8, ge=1, le=100)
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the process environment; raises InvalidSettings with the variable's name in the message."""
-        names = os.environ if environ is None else environ
+    def load(cls) -> Self:
+        """Read the process environment, and `.env` below it; raises InvalidSettings with the variable's name in the message."""
+        load_dotenv(DOTENV, override=False)
         prefix = (cls.model_config.get("env_prefix") or "").upper()
         known = {prefix + name.upper() for name in cls.model_fields}
         # A mistyped name would otherwise be ignored in silence and a default used.

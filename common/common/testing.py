@@ -115,6 +115,17 @@ def _with_database(server: str, name: str) -> str:
 
 
 @pytest.fixture
+def scratch_database(postgres_server: str) -> Iterator[Database]:
+    """An empty database of its own, dropped after the test."""
+    name = f"saras_test_scratch_{uuid4().hex[:12]}"
+    _execute(postgres_server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    database = Database(_with_database(postgres_server, name), application_name="test-scratch")
+    yield database
+    database.dispose()
+    _execute(postgres_server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
 def service_database(_databases: Callable[[str], str]) -> Iterator[Callable[..., Database]]:
     """Factory: the migrated, empty database of a service, e.g. `service_database("user_service")`."""
     opened: list[Database] = []
