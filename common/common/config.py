@@ -59,7 +59,7 @@ class ServiceSettings(BaseSettings):
         known = {prefix + name.upper() for name in cls.model_fields}
         # A mistyped name would otherwise be ignored in silence and a default used.
         if unknown := sorted(
-            name for name in names if prefix and name.startswith(prefix) and name not in known | _SHARED
+            name for name in os.environ if prefix and name.startswith(prefix) and name not in known | _SHARED
         ):
             raise InvalidSettings(f"unknown setting: {', '.join(unknown)}")
         try:
