@@ -116,7 +116,8 @@ def consume(lots: Sequence[Lot], quantity: int) -> tuple[list[Disposal], list[Lo
 
 def split_proceeds(disposals: Sequence[Disposal], proceeds_paise: int) -> list[int]:
     """The proceeds of one sale per disposal, by quantity; they add up exactly, ties go to the older lot."""
-    return split_by_largest_remainder(proceeds_paise, [disposal.quantity for disposal in disposals])
+    parts: list[int] = split_by_largest_remainder(proceeds_paise, [disposal.quantity for disposal in disposals])
+    return parts
 
 
 def gain(disposal: Disposal, proceeds_paise: int) -> int:
