@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from portfolio_service.charge_schedule import (
     CHARGES,
     ChargeRowMissing,
@@ -298,7 +299,7 @@ fill_lists = st.lists(
 
 @given(order=orders, fills=fill_lists, slack=st.integers(0, 10**9))
 def test_charges_of_any_split_into_fills_add_up_and_stay_within_the_hold(
-    order: dict[str, str], fills: list[tuple[int, int]], slack: int
+    order: dict[str, Any], fills: list[tuple[int, int]], slack: int
 ) -> None:
     total_quantity = sum(quantity for quantity, _ in fills)
     total_value = sum(quantity * price for quantity, price in fills)
@@ -316,14 +317,14 @@ def test_charges_of_any_split_into_fills_add_up_and_stay_within_the_hold(
 
 
 @given(order=orders, value=st.integers(1, 10**11), more=st.integers(0, 10**7))
-def test_total_never_falls_when_the_value_rises(order: dict[str, str], value: int, more: int) -> None:
+def test_total_never_falls_when_the_value_rises(order: dict[str, Any], value: int, more: int) -> None:
     lower = estimate(**order, quantity=1, value_paise=value, trade_date=TODAY)
     higher = estimate(**order, quantity=1, value_paise=value + more, trade_date=TODAY)
     assert lower.total_paise <= higher.total_paise
 
 
 @given(order=orders, value=st.integers(1, MAX_VALUE_PAISE))
-def test_components_are_within_a_paisa_of_the_exact_amounts(order: dict[str, str], value: int) -> None:
+def test_components_are_within_a_paisa_of_the_exact_amounts(order: dict[str, Any], value: int) -> None:
     charges = estimate(**order, quantity=1, value_paise=value, trade_date=TODAY)
     rates = rates_in_force(segment="EQ", **order, trade_date=TODAY)
     exact = {name: Fraction(levy.rate) * value for name, levy in rates.items()}
