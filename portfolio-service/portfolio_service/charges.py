@@ -17,7 +17,6 @@ from fractions import Fraction
 from uuid import UUID
 
 from common.money import round_paise, split_by_largest_remainder
-
 from portfolio_service.charge_schedule import rates_in_force
 
 MAX_VALUE_PAISE = 10**15
