@@ -4,6 +4,7 @@ Names that several rooms share (ENVIRONMENT, LOG_LEVEL, REDIS_URL, BUS_URL, the 
 room's own names carry its prefix, so one `.env` feeds all rooms.
 """
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
