@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOMS := common api-gateway user-service portfolio-service smallcase-service trade-executor \
          notification-service analytics-service market-data-service kite-simulator
+PACKAGES := $(wildcard $(foreach room,$(filter-out common,$(ROOMS)),$(room)/$(subst -,_,$(room)))) scripts
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
@@ -25,3 +26,30 @@ setup: $(STAMP) ## make the Python environment (every other target does it when 
 lock: $(STAMP) ## pin all dependencies again (hashes, no addresses)
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --frozen --no-emit-workspace --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements.lock
+
+run: $(STAMP) ## start the whole platform on this machine (Ctrl-C stops it)
+	$(BIN)/python -m scripts.run_platform
+
+demo: $(STAMP) ## 50 users trade through the gateway, then the books are checked
+	$(BIN)/python -m scripts.demo
+
+test: $(STAMP) ## all tests, in parallel
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+lint: $(STAMP) ## linter, formatter, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(STAMP) ## static types, one run per package
+	$(BIN)/mypy common/common
+	for package in $(PACKAGES); do $(BIN)/mypy $$package || exit 1; done
+
+fmt: $(STAMP) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types test ## everything continuous integration runs
+
+clean: ## remove the environment and caches (not the platform's data)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
