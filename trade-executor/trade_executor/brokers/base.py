@@ -7,10 +7,20 @@ Reads raise, because a read that failed says nothing and is simply made again la
 Money crosses this boundary as `Decimal` rupees per share (prices) or as integer paise (funds); times are aware UTC.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
+
+TAG_LENGTH_MAX: Final = 20
+"""A longer tag is refused by the broker, not cut (staff, 2026)."""
+
+_TAG = re.compile(r"[A-Za-z0-9]{1,20}\Z")
+_PRICED = ("LIMIT", "SL")
+_TRIGGERED = ("SL", "SL-M")
+_PROTECTED = ("MARKET", "SL-M")
+PROTECTION_AUTOMATIC: Final = Decimal(-1)
 
 REGULAR = "regular"
 """The variety of every order the executor sends. A released after-market order is also cancelled as `regular`."""
@@ -23,6 +33,8 @@ class PlaceRequest:
     `tag` is the attempt's own (trade_executor.tags); `price` and `trigger_price` are rupees, None where the order type
     has none; `ttl_minutes` goes with validity TTL; `market_protection` is a percentage above 0 up to 100, or -1 for the
     broker's automatic value, and is mandatory for MARKET and SL-M (exchange rule since 1 April 2026).
+
+    A request that could not be sent can not be built: ValueError here, before any attempt exists.
     """
 
     tag: str
@@ -37,6 +49,27 @@ class PlaceRequest:
     validity: str = "DAY"
     ttl_minutes: int | None = None
     market_protection: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if not _TAG.match(self.tag):
+            raise ValueError(f"a tag has 1 to {TAG_LENGTH_MAX} letters and digits: {self.tag!r}")
+        if self.side not in ("BUY", "SELL") or self.order_type not in ("MARKET", "LIMIT", "SL", "SL-M"):
+            raise ValueError(f"no such order: {self.side} {self.order_type}")
+        if self.quantity <= 0:
+            raise ValueError("the quantity must be positive")
+        _check_amount("price", self.price, needed=self.order_type in _PRICED)
+        _check_amount("trigger_price", self.trigger_price, needed=self.order_type in _TRIGGERED)
+        if self.market_protection != PROTECTION_AUTOMATIC or self.order_type not in _PROTECTED:
+            _check_amount("market_protection", self.market_protection, needed=self.order_type in _PROTECTED)
+        if (self.validity == "TTL") != (self.ttl_minutes is not None):
+            raise ValueError("ttl_minutes goes with validity TTL and with no other")
+
+
+def _check_amount(name: str, value: Decimal | None, *, needed: bool) -> None:
+    if (value is not None) != needed:
+        raise ValueError(f"{name} is {'missing' if needed else 'not meant for this order type'}")
+    if value is not None and not (isinstance(value, Decimal) and value.is_finite() and value > 0):
+        raise ValueError(f"{name} must be a positive Decimal: {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
