@@ -28,6 +28,12 @@ log = structlog.get_logger()
 PUMP_INTERVAL_S = 0.02
 
 
+def report_failure(task: asyncio.Task[None]) -> None:
+    """A background task must not die in silence."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("simulator.task_failed", exc_info=task.exception())
+
+
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> Starlette:
     """The simulator as an ASGI application. The engine lives in `app.state.engine`."""
     settings = settings or Settings()
@@ -51,6 +57,8 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(pump()), asyncio.create_task(postbacks.run())]
+        for task in tasks:
+            task.add_done_callback(report_failure)
         log.info("simulator.started", profile=settings.profile, seed=settings.seed, facts=len(engine.kernel.facts))
         yield
         for task in tasks:

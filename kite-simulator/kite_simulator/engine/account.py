@@ -87,9 +87,7 @@ class Account:
 
     def delivery_net(self, isin: str) -> int:
         """Delivery shares bought minus sold today, over both exchanges."""
-        return sum(
-            p.quantity for p in self.positions.values() if p.isin == isin and p.product not in INTRADAY_PRODUCTS
-        )
+        return sum(p.quantity for p in self.positions.values() if p.isin == isin and p.product not in INTRADAY_PRODUCTS)
 
     def sellable(self, isin: str, pending_sell: int) -> int:
         """Delivery shares that may still be sold: held, plus bought today, minus sold and on offer."""

@@ -1,4 +1,7 @@
-"""Candles: seeded history that ends at the last real close, then the days the engine lived through (Kite docs, historical)."""
+"""Candles (Kite docs, historical data).
+
+Seeded history that ends at the last real close (or the recorded bars of a replay), then the days the engine lived through.
+"""
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -67,7 +70,11 @@ class Candles:
             raise Refused("from date cannot be after to date.")
         if end - start > timedelta(days=limits[interval]):
             raise Refused(f"interval exceeds max limit: {limits[interval]} days")
-        bars = self._days(instrument, start, end) if interval == "day" else self._intraday(instrument, interval, start, end)
+        bars = (
+            self._days(instrument, start, end)
+            if interval == "day"
+            else self._intraday(instrument, interval, start, end)
+        )
         return [_rendered(moment, bar, oi) for moment, bar in bars]
 
     def _days(self, instrument: Instrument, start: datetime, end: datetime) -> Iterator[tuple[datetime, Bar]]:
@@ -105,7 +112,8 @@ class Candles:
         if anchor is None:
             raise RuntimeError("candles need a begun day")
         if days is None:
-            days = self._daily[instrument.key] = self._walk_back(instrument, anchor)
+            days = self._kernel.board.source.history(instrument) or self._walk_back(instrument, anchor)
+            self._daily[instrument.key] = days
         for ended, *bar in self._kernel.state.bars.get(instrument.key, []):
             days[date.fromisoformat(ended)] = bar
         return days
@@ -113,10 +121,7 @@ class Candles:
     def _walk_back(self, instrument: Instrument, anchor: date) -> dict[date, Bar]:
         rng = stream(self._kernel.settings.seed, f"days/{instrument.key}")
         calendar = self._kernel.calendar
-        close = self._kernel.board.lines[instrument.key].close_paise
-        if self._kernel.state.bars:
-            close = instrument.ref_close_paise
-        close = instrument.on_tick(close)
+        close = instrument.on_tick(self._kernel.board.source.start(instrument))
         days: dict[date, Bar] = {}
         day = anchor
         for _ in range(HISTORY_DAYS):
@@ -124,7 +129,13 @@ class Candles:
             opened = instrument.on_tick(before * (10_000 + rng.randint(-30, 30)) // 10_000)
             high = instrument.on_tick(max(opened, close) * (10_000 + rng.randint(0, 80)) // 10_000)
             low = instrument.on_tick(min(opened, close) * (10_000 - rng.randint(0, 80)) // 10_000)
-            days[day] = [opened, max(high, opened, close), min(low, opened, close), close, rng.randint(200_000, 9_000_000)]
+            days[day] = [
+                opened,
+                max(high, opened, close),
+                min(low, opened, close),
+                close,
+                rng.randint(200_000, 9_000_000),
+            ]
             close = before
             day = calendar.previous_trading_day(day)
         return days
@@ -163,9 +174,7 @@ def _grouped(minutes: list[tuple[datetime, Bar]], step: int) -> Iterator[tuple[d
         yield bucket
 
 
-def _in_range(
-    bars: Iterator[tuple[datetime, Bar]], start: datetime, end: datetime
-) -> Iterator[tuple[datetime, Bar]]:
+def _in_range(bars: Iterator[tuple[datetime, Bar]], start: datetime, end: datetime) -> Iterator[tuple[datetime, Bar]]:
     return ((moment, bar) for moment, bar in bars if start <= moment <= end)
 
 

@@ -143,11 +143,11 @@ class Engine:
         if order is None or order.is_terminal:
             return
         if work.name == "piece":
-            self.exchange.fill_piece(order, work.number)
+            self.exchange.fill_piece(order, work.number, work.round)
         elif work.name == "accept":
             self.exchange.accept(order)
         elif work.name == "expire":
-            self.exchange.end_unfilled(order, None)
+            self.exchange.expire(order)
         else:
             raise ValueError(f"unknown work {work.name}")
 

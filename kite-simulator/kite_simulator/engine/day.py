@@ -23,7 +23,12 @@ class DayCycle:
         kernel.record("day_started", day=day.isoformat(), anchor=anchor.isoformat())
 
     def close(self) -> None:
-        """End of the session: intraday positions are squared off, DAY orders end."""
+        """End of the session at the exchange's hour."""
+        self._end_session()
+        self._kernel.record("day_closed", day=str(self._kernel.state.day))
+
+    def _end_session(self) -> None:
+        """Intraday positions are squared off, DAY orders end."""
         kernel = self._kernel
         live = [order for orders in kernel.state.live.values() for order in orders.values()]
         for order in live:
@@ -60,7 +65,6 @@ class DayCycle:
                     self._exchange.end_unfilled(order, None)
                 elif order.status is not Status.AMO_RECEIVED:
                     self._exchange.reject(order, "Session closed", "Session closed")
-        kernel.record("day_closed", day=str(kernel.state.day))
 
     def roll(self) -> None:
         """The next trading day: contract note, settlement, empty book, new closes."""
@@ -69,6 +73,7 @@ class DayCycle:
         ended = state.day
         if ended is None:
             raise RuntimeError("a day can roll only after it began")
+        self._end_session()
         lines = kernel.board.lines
         kernel.record(
             "day_rolled",

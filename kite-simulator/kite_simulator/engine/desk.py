@@ -68,7 +68,7 @@ class Desk:
     def modify(self, variety: str, order_id: str, fields: Mapping[str, str]) -> dict[str, Any]:
         """Ask for a change; the answer says only that the request was taken."""
         kernel = self._kernel
-        kernel.record("order_request_counted", request="modify", order_id=order_id)
+        kernel.record("modify_requested", order_id=order_id, request=dict(fields))
         order = self._find(variety, order_id)
         if order.status not in RESTING:
             raise Refused(NOT_MODIFIABLE)
@@ -100,7 +100,7 @@ class Desk:
 
     def cancel(self, variety: str, order_id: str) -> dict[str, Any]:
         """Ask for the end of an order; on the second leg of a cover order this is the exit."""
-        self._kernel.record("order_request_counted", request="cancel", order_id=order_id)
+        self._kernel.record("cancel_requested", order_id=order_id)
         order = self._find(variety, order_id)
         if order.variety == "co" and order.parent_order_id is None and order.status is Status.COMPLETE:
             order = self._second_leg(order)

@@ -26,13 +26,10 @@ PROTECTION_MISSING = (
     "Market orders without market protection are not allowed via API. "
     "Please set market protection or use a Limit order."
 )
-MARKET_CLOSED = (
-    "Markets are closed right now. Use GTT for placing long standing orders instead or place an AMO (after market order)."
-)
+MARKET_CLOSED = "Markets are closed right now. Use GTT for placing long standing orders instead or place an AMO (after market order)."
 AMO_REFUSED = "AMO orders are not allowed while the market is open. Place a regular order."
 HOLDINGS_SHORT = (
-    "Insufficient stock holding or there are pending sell orders for this stock. "
-    "Check the orderbook for open orders."
+    "Insufficient stock holding or there are pending sell orders for this stock. Check the orderbook for open orders."
 )
 SELF_TRADE = "17071 : The order could have resulted in a self trade"
 TTL_INVALID = "Invalid `validity_ttl`. It has to be a number of minutes between 1 and 1440."

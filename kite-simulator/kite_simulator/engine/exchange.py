@@ -6,7 +6,7 @@ arriving order trades at the last price, a resting one at its own limit when the
 
 from kite_simulator.engine.errors import SELF_TRADE
 from kite_simulator.engine.kernel import Kernel
-from kite_simulator.engine.orders import ARRIVING, Order, Status
+from kite_simulator.engine.orders import ARRIVING, RESTING, Order, Status
 from kite_simulator.engine.streams import stream
 from kite_simulator.engine.validation import auto_protection_bps, protected_price
 
@@ -16,7 +16,8 @@ class Exchange:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._working: dict[str, int] = {}
+        self._working: dict[str, tuple[int, int]] = {}
+        self._rounds = 0
 
     def arrive(self, order: Order) -> None:
         """Send a received order on, at once or after the configured latency."""
@@ -37,7 +38,9 @@ class Exchange:
         if reason is None and order.order_type in ("LIMIT", "SL") and order.price_paise == 0:
             reason = "Price is required for limit orders."
         if reason is not None:
-            self.reject(order, reason, f"RMS:{reason} for entity account-{order.placed_by} across exchange {order.exchange}")
+            self.reject(
+                order, reason, f"RMS:{reason} for entity account-{order.placed_by} across exchange {order.exchange}"
+            )
             return
         if order.status is Status.VALIDATION_PENDING:
             kernel.record_order(order, Status.OPEN_PENDING)
@@ -85,24 +88,32 @@ class Exchange:
         if order.validity == "IOC":
             self.end_unfilled(order, None)
             return
-        self._working[order.order_id] = len(pieces) - 1
+        self._rounds += 1
+        self._working[order.order_id] = (self._rounds, len(pieces) - 1)
         delays = stream(kernel.settings.seed, f"delay/{order.ordinal}/{order.filled_quantity}")
         for delay, piece in zip(
-            sorted(delays.uniform(0.05, kernel.settings.fill_latency_max_s) for _ in pieces[1:]), pieces[1:], strict=True
+            sorted(delays.uniform(0.05, kernel.settings.fill_latency_max_s) for _ in pieces[1:]),
+            pieces[1:],
+            strict=True,
         ):
-            kernel.schedule(delay, "piece", order.order_id, piece)
+            kernel.schedule(delay, "piece", order.order_id, piece, self._rounds)
 
-    def fill_piece(self, order: Order, quantity: int) -> None:
-        """One scheduled piece of a partly filled order is due."""
-        left = self._working.get(order.order_id)
-        if left is None:
+    def fill_piece(self, order: Order, quantity: int, round_: int) -> None:
+        """One scheduled piece of a partly filled order is due; void when the order was changed since."""
+        working, left = self._working.get(order.order_id, (0, 0))
+        if working != round_:
             return
         if left <= 1:
             del self._working[order.order_id]
         else:
-            self._working[order.order_id] = left - 1
+            self._working[order.order_id] = (working, left - 1)
         if order.is_live and self._kernel.market_open() and self._marketable(order):
             self._fill(order, min(quantity, order.pending_quantity), aggressor=True)
+
+    def expire(self, order: Order) -> None:
+        """The minutes of a TTL order are over."""
+        if order.status in RESTING:
+            self.end_unfilled(order, None)
 
     def end_unfilled(self, order: Order, message: str | None) -> None:
         """Cancel what is left of an order: by the client, by expiry, by the end of the session."""
@@ -150,13 +161,15 @@ class Exchange:
         self._fill(order, order.quantity, aggressor=True)
 
     def resume(self) -> None:
-        """After a restart: finish what was on its way, watch expiries again; matching follows with the next tick."""
+        """After a restart: finish what was on its way, trade what was in pieces, watch expiries again."""
         for orders in list(self._kernel.state.live.values()):
             for order in list(orders.values()):
-                if order.status in ARRIVING:
-                    self._kernel.schedule(0, "accept", order.order_id)
                 if order.validity == "TTL":
                     self.watch_expiry(order)
+                if order.status in ARRIVING:
+                    self._kernel.schedule(0, "accept", order.order_id)
+                elif order.is_live:
+                    self.match(order, aggressor=True)
 
     def watch_expiry(self, order: Order) -> None:
         """Schedule the end of a TTL order."""

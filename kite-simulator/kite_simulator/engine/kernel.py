@@ -53,6 +53,7 @@ class Work:
     name: str
     order_id: str
     number: int = 0
+    round: int = 0
 
 
 class Kernel:
@@ -130,7 +131,7 @@ class Kernel:
                 self.state.apply(fact)
                 self.facts.append(fact)
         if self.facts:
-            self.board.restore_closes(self.state.closes)
+            self.board.restore(self.state.closes, self.state.prices_set)
 
     def emit(self, order: Order, status: str) -> None:
         """Queue an order update for postbacks and WebSockets; the oldest is dropped when nobody drains."""
@@ -138,10 +139,11 @@ class Kernel:
             del self.updates[0]
         self.updates.append(postback_body(order, status, ""))
 
-    def schedule(self, delay_s: float, name: str, order_id: str, number: int = 0) -> None:
+    def schedule(self, delay_s: float, name: str, order_id: str, number: int = 0, round_: int = 0) -> None:
         """Queue work for an order."""
         self._serial += 1
-        heapq.heappush(self.work, Work(self.time + timedelta(seconds=delay_s), self._serial, name, order_id, number))
+        due = self.time + timedelta(seconds=delay_s)
+        heapq.heappush(self.work, Work(due, self._serial, name, order_id, number, round_))
 
     def market_open(self) -> bool:
         """Continuous trading at this instant, unless switched by the control endpoint."""

@@ -26,9 +26,9 @@ def reducible_quantity(account: Account, exchange: str, symbol: str, product: st
 
 
 def order_margin_paise(order: Order, account: Account) -> int:
-    """Blocked money of an order's pending quantity; the leg that closes a cover order blocks nothing."""
+    """Blocked money of an order's pending quantity (all legs of an iceberg); the leg that closes a cover order blocks nothing."""
     if order.product == "CO" and order.parent_order_id is not None:
         return 0
     price = order.price_paise or order.trigger_paise
     reducible = reducible_quantity(account, order.exchange, order.symbol, order.product, order.side)
-    return margin_paise(order.side, order.product, order.pending_quantity, price, reducible)
+    return margin_paise(order.side, order.product, order.exposed_quantity, price, reducible)

@@ -95,7 +95,7 @@ class Order:
     auction_number: str | None = None
     history: list[bytes] = field(default_factory=list)
     trade_rows: list[bytes] = field(default_factory=list)
-    row: bytes | None = None
+    row: bytes | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -111,6 +111,12 @@ class Order:
     def pending_quantity(self) -> int:
         """Neither filled nor cancelled."""
         return self.quantity - self.filled_quantity - self.cancelled_quantity
+
+    @property
+    def exposed_quantity(self) -> int:
+        """Pending here plus what further iceberg legs will bring."""
+        iceberg = self.meta.get("iceberg")
+        return self.pending_quantity + (iceberg["remaining_quantity"] if iceberg else 0)
 
     @property
     def is_buy(self) -> bool:

@@ -23,7 +23,11 @@ class Portfolio:
 
     def positions(self) -> dict[str, list[dict[str, Any]]]:
         """`net` and `day`; without overnight positions both show the same flow."""
-        rows = [self._position(p) for p in self._kernel.state.account.positions.values() if p.buy_quantity or p.sell_quantity]
+        rows = [
+            self._position(p)
+            for p in self._kernel.state.account.positions.values()
+            if p.buy_quantity or p.sell_quantity
+        ]
         return {"net": rows, "day": rows}
 
     def holdings(self) -> list[dict[str, Any]]:
@@ -85,8 +89,11 @@ class Portfolio:
         extra = margin_paise(side, new, 1, value) - margin_paise(side, old, 1, value)
         if extra > kernel.state.account.available_paise():
             raise Refused("Insufficient funds to convert the position.", "MarginException")
-        if side == "SELL" and new != "MIS" and quantity > kernel.state.account.sellable(
-            instrument.isin, kernel.state.pending_delivery_sells(instrument.isin)
+        if (
+            side == "SELL"
+            and new != "MIS"
+            and quantity
+            > kernel.state.account.sellable(instrument.isin, kernel.state.pending_delivery_sells(instrument.isin))
         ):
             raise Refused("Insufficient stock holding to convert the position.", "HoldingException")
         kernel.record(

@@ -2,9 +2,10 @@
 
 import csv
 import gzip
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +45,9 @@ class Line:
     @property
     def upper_paise(self) -> int:
         """Upper circuit limit on the tick grid."""
-        return self.close_paise * (10_000 + BAND_BPS) // 10_000 // self.instrument.tick_paise * self.instrument.tick_paise
+        return (
+            self.close_paise * (10_000 + BAND_BPS) // 10_000 // self.instrument.tick_paise * self.instrument.tick_paise
+        )
 
     @property
     def average_paise(self) -> int:
@@ -78,8 +81,16 @@ class Line:
         self.minutes.clear()
 
 
+Bar = list[int]
+"""Open, high, low, close in paise, and the volume."""
+
+
 class PriceSource(Protocol):
     """Decides where prices go."""
+
+    def history(self, instrument: Instrument) -> dict[date, Bar]:
+        """Recorded daily bars; empty when there are none."""
+        ...
 
     def start(self, instrument: Instrument) -> int:
         """Previous close in paise at the very beginning."""
@@ -95,7 +106,10 @@ class SeededWalk:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._streams = {}  # type: ignore[var-annotated]
+        self._streams: dict[str, random.Random] = {}
+
+    def history(self, instrument: Instrument) -> dict[date, Bar]:
+        return {}
 
     def start(self, instrument: Instrument) -> int:
         return instrument.ref_close_paise
@@ -123,11 +137,17 @@ class BarReplay:
         self._fallback = fallback
         self._bar_time = timedelta(seconds=seconds_per_bar)
         self._began: datetime | None = None
-        self._bars: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        self._bars: dict[str, list[Bar]] = {}
+        self._days: dict[str, dict[date, Bar]] = {}
         for row in _read_rows(path):
-            prices = [_rounded_paise(row[name]) for name in ("open", "high", "low", "close")]
-            bars = self._bars.setdefault(f"NSE:{row['symbol']}", [])
-            bars.append((prices[0], prices[1], prices[2], prices[3], int(float(row["volume"]))))
+            bar = [_rounded_paise(row[name]) for name in ("open", "high", "low", "close")]
+            bar.append(int(float(row["volume"])))
+            key = f"NSE:{row['symbol']}"
+            self._bars.setdefault(key, []).append(bar)
+            self._days.setdefault(key, {})[date.fromisoformat(row["date"])] = bar
+
+    def history(self, instrument: Instrument) -> dict[date, Bar]:
+        return dict(self._days.get(instrument.key, {}))
 
     def start(self, instrument: Instrument) -> int:
         bars = self._bars.get(instrument.key)
@@ -171,26 +191,31 @@ class Board:
     """All lines; moved tick by tick. Index lines follow the mean move of the NSE shares (no real weights)."""
 
     def __init__(self, instruments: InstrumentBook, source: PriceSource) -> None:
-        self._source = source
+        self.source = source
         self.lines: dict[str, Line] = {}
         for instrument in instruments.all:
             close = source.start(instrument)
             last = instrument.on_tick(close)
             self.lines[instrument.key] = Line(instrument, close, last, last, last, last)
 
-    def restore_closes(self, closes: dict[str, int]) -> None:
-        """Continue from the closes of the last rolled day."""
+    def restore(self, closes: dict[str, int], set_prices: dict[str, int]) -> None:
+        """Continue after a restart: from the closes of the last rolled day, and from prices set by hand since."""
         for key, close in closes.items():
             line = self.lines[key]
             line.last_paise = line.instrument.on_tick(close)
             line.start_day(close)
+        for key, price in set_prices.items():
+            line = self.lines[key]
+            line.last_paise = price
+            line.high_paise = max(line.high_paise, price)
+            line.low_paise = min(line.low_paise, price)
 
     def tick(self, now: datetime) -> list[str]:
         """Move every price by one step; returns the keys that ticked."""
         move_bps = count = 0
         for line in self.lines.values():
             if line.instrument.tradable:
-                price, volume = self._source.step(line, now)
+                price, volume = self.source.step(line, now)
                 price = max(line.lower_paise, min(line.upper_paise, price))
                 line.trade_at(price, volume, now)
                 if line.instrument.exchange == "NSE":
@@ -207,7 +232,8 @@ class Board:
         line = self.lines[key]
         tick = line.instrument.tick_paise
         rng = stream(seed, f"depth/{key}/{line.last_paise}/{line.volume}")
-        bids, offers = [], []
+        bids: list[tuple[int, int, int]] = []
+        offers: list[tuple[int, int, int]] = []
         for level in range(1, DEPTH_LEVELS + 1):
             for side, price in ((bids, line.last_paise - level * tick), (offers, line.last_paise + level * tick)):
                 if line.lower_paise <= price <= line.upper_paise:

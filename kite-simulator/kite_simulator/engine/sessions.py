@@ -57,7 +57,11 @@ class Sessions:
     def check(self, api_key: str, access_token: str) -> Session:
         """The live session; raises Refused (TokenException 403)."""
         session = self._kernel.state.sessions.get(access_token)
-        if session is None or api_key != self._kernel.settings.api_key or session.expires_at <= self._kernel.clock.now():
+        if (
+            session is None
+            or api_key != self._kernel.settings.api_key
+            or session.expires_at <= self._kernel.clock.now()
+        ):
             raise token_error()
         return session
 

@@ -11,9 +11,19 @@ from kite_simulator.engine.margin import order_margin_paise
 from kite_simulator.engine.orders import Order, Status
 from kite_simulator.engine.rendering import history_row, trade_row
 
-ORDER_TEXT_FIELDS = frozenset({"status_message", "status_message_raw", "exchange_order_id", "order_type", "validity", "product"})
+ORDER_TEXT_FIELDS = frozenset(
+    {"status_message", "status_message_raw", "exchange_order_id", "order_type", "validity", "product"}
+)
 ORDER_NUMBER_FIELDS = frozenset(
-    {"quantity", "disclosed_quantity", "price_paise", "trigger_paise", "protection_bps", "modifications", "cancelled_quantity"}
+    {
+        "quantity",
+        "disclosed_quantity",
+        "price_paise",
+        "trigger_paise",
+        "protection_bps",
+        "modifications",
+        "cancelled_quantity",
+    }
 )
 ORDER_TIME_FIELDS = frozenset({"order_at", "exchange_at", "exchange_update_at"})
 ORDER_OTHER_FIELDS = frozenset({"tags"})
@@ -48,7 +58,7 @@ class Gtt:
 class State:
     """The broker's books."""
 
-    instruments: InstrumentBook
+    instruments: InstrumentBook = field(compare=False)
     account: Account
     day: date | None = None
     anchor: date | None = None
@@ -61,6 +71,7 @@ class State:
     gtts: dict[int, Gtt] = field(default_factory=dict)
     closes: dict[str, int] = field(default_factory=dict)
     bars: dict[str, list[list[Any]]] = field(default_factory=dict)
+    prices_set: dict[str, int] = field(default_factory=dict)
     refused_symbols: dict[str, str] = field(default_factory=dict)
     market_override: bool | None = None
     frozen: bool = False
@@ -83,7 +94,7 @@ class State:
     def pending_delivery_sells(self, isin: str) -> int:
         """Delivery shares on offer in all non-terminal sell orders."""
         return sum(
-            order.pending_quantity
+            order.exposed_quantity
             for orders in self.live.values()
             for order in orders.values()
             if not order.is_buy
@@ -127,8 +138,11 @@ class State:
         self._touch(order)
         order.history.append(history_row(order, enriched=True))
 
-    def _order_request_counted(self, fact: Fact) -> None:
+    def _modify_requested(self, fact: Fact) -> None:
         self.order_requests += 1
+
+    def _cancel_requested(self, fact: Fact) -> None:
+        """Cancels are not counted (fact sheet section 3); the fact stands for the reader of the log."""
 
     def _trade(self, fact: Fact) -> None:
         order = self.orders[fact["order_id"]]
@@ -213,6 +227,7 @@ class State:
         self.trades.clear()
         self.orders = {order_id: order for order_id, order in self.orders.items() if not order.is_terminal}
         self.closes.update(fact["closes"])
+        self.prices_set.clear()
         for key, bar in fact["bars"].items():
             self.bars.setdefault(key, []).append([fact["ended"], *bar])
 
@@ -231,7 +246,7 @@ class State:
         self.frozen = fact["frozen"]
 
     def _price_set(self, fact: Fact) -> None:
-        """Prices are no part of the books; the fact stands for the reader of the log."""
+        self.prices_set[fact["key"]] = fact["price_paise"]
 
     def _symbol_refused(self, fact: Fact) -> None:
         if fact["message"] is None:
@@ -243,7 +258,8 @@ class State:
 APPLIERS = {
     "order_received": State._order_received,
     "order_refused": State._order_refused,
-    "order_request_counted": State._order_request_counted,
+    "modify_requested": State._modify_requested,
+    "cancel_requested": State._cancel_requested,
     "order_state": State._order_state,
     "trade": State._trade,
     "self_trade_prevented": State._self_trade_prevented,

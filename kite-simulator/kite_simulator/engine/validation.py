@@ -213,9 +213,8 @@ def check_types(request: OrderRequest, rules: Rules) -> None:
         raise Refused("Invalid `product` for cover orders. Use MIS.")
     if request.variety == "co" and request.order_type not in ("MARKET", "LIMIT"):
         raise Refused("Invalid `order_type` for cover orders.")
-    if request.order_type in ("SL", "SL-M") or request.variety == "co":
-        if not request.trigger_paise:
-            raise refuse_missing("trigger_price")
+    if (request.order_type in ("SL", "SL-M") or request.variety == "co") and not request.trigger_paise:
+        raise refuse_missing("trigger_price")
     if request.order_type in ("LIMIT", "SL") and not request.price_paise and rules.strict:
         raise refuse_missing("price")
     if rules.strict and request.order_type in ("MARKET", "SL-M") and request.protection_bps is None:
@@ -271,10 +270,10 @@ def check_trigger(request: OrderRequest, line: Line) -> None:
             f"Trigger price for stoploss {request.side.lower()} orders should be {word} than the last traded price "
             f"{rupees(line.last_paise)}. Use a limit order instead."
         )
-    if request.order_type == "SL":
-        if (request.price_paise < request.trigger_paise) if buy else (request.price_paise > request.trigger_paise):
-            word = "lower" if buy else "higher"
-            raise Refused(f"Trigger price for stoploss {request.side.lower()} orders should be {word} than the price.")
+    missed_by = request.trigger_paise - request.price_paise if buy else request.price_paise - request.trigger_paise
+    if request.order_type == "SL" and missed_by > 0:
+        word = "lower" if buy else "higher"
+        raise Refused(f"Trigger price for stoploss {request.side.lower()} orders should be {word} than the price.")
 
 
 def worst_price(request: OrderRequest, line: Line) -> int:
@@ -284,7 +283,9 @@ def worst_price(request: OrderRequest, line: Line) -> int:
     if request.order_type == "SL-M":
         return request.trigger_paise
     bps = request.protection_bps or 0
-    return protected_price(line, request.side, auto_protection_bps(line.last_paise) if bps == -1 else bps, line.last_paise)
+    return protected_price(
+        line, request.side, auto_protection_bps(line.last_paise) if bps == -1 else bps, line.last_paise
+    )
 
 
 def required_margin(request: OrderRequest, line: Line, state: State) -> int:
