@@ -197,3 +197,23 @@ class BreakOpened(Event):
     key: str
     severity: int
     detail: str
+
+
+class PasswordResetRequested(Event):
+    """Somebody asked for a link that sets a new password; the token itself is fetched from user-service by its id."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+    mail_token_id: UUID
+    expires_at: AwareDatetime
+
+
+class EmailVerificationRequested(Event):
+    """A user's address waits to be verified; the token itself is fetched from user-service by its id."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+    mail_token_id: UUID
+    expires_at: AwareDatetime
