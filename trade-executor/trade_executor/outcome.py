@@ -51,6 +51,8 @@ class Reply:
 
 _TIMED_OUT = re.compile(r"timed? ?-?out", re.IGNORECASE)
 _IP_REFUSED = re.compile(r"\bIP\b.{0,80}\bnot allowed\b|\bNo IPs configured\b", re.DOTALL)
+_ORDER_CAP = re.compile(r"^Maximum allowed order requests exceeded")
+"""The minute's or the day's cap; seen without its status (kite-connect.md 2.2)."""
 
 _REFUSING_TYPES = frozenset(
     {"InputException", "OrderException", "MarginException", "HoldingException", "GeneralException"}
@@ -76,7 +78,7 @@ _REFUSAL_TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("market_closed", r"^MIS \(intraday\) are blocked as the markets are not open|^Markets are closed right now"),
         ("slicing_not_needed", r"^Quantity should be greater than or equal to .+ for order slicing"),
         ("invalid_request", r"^Invalid request \(failed to decode\b|^Missing or empty field `\w+`|^Invalid `\w+`"),
-        (ORDER_CAP_REACHED, r"^Maximum allowed order requests exceeded"),
+        (ORDER_CAP_REACHED, _ORDER_CAP.pattern),
     )
 )
 
@@ -95,7 +97,8 @@ def classify(reply: Reply) -> Outcome:
     if reply.http_status == 200:
         return _accepted(reply)
     if reply.http_status == 429:
-        return Refused(RATE_LIMITED, _described(reply), retryable=True)
+        code = ORDER_CAP_REACHED if _ORDER_CAP.search(reply.message) else RATE_LIMITED
+        return Refused(code, _described(reply), retryable=True)
     if reply.http_status == 428:
         return Refused(HOLDINGS_NOT_AUTHORISED, _described(reply))
     return _halting(reply) or _refused_by_text(reply) or Unknown(_described(reply))
