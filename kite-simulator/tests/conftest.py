@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from kiteconnect import KiteConnect
 
@@ -64,8 +65,6 @@ class Market:
         self.engine.advance()
 
     def statuses(self, order: Any) -> list[str]:
-        import orjson
-
         return [orjson.loads(row)["status"] for row in order.history]
 
 
