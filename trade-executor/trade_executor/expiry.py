@@ -1,0 +1,65 @@
+"""T11: orders whose day is over. Orders accepted while the market is closed wait for the session they are meant for."""
+
+from datetime import date, datetime
+
+import sqlalchemy as sa
+
+from common.clock import trading_date
+from common.db import Database, run_in_transaction
+from common.market_data import SessionInfo
+from trade_executor import cancelling, closing
+from trade_executor.models import Block, BrokerOrder, ChildOrder
+
+ROWS_PER_SWEEP = 1_000
+EXPIRED = closing.Close("EXPIRED", "session_ended", "The trading session ended before the order was filled.")
+
+
+def next_tradable_day(session_info: SessionInfo) -> date:
+    """The first day on which an order that waits now can trade: today while the market is open, else the next one."""
+    if session_info.is_open:
+        return session_info.trading_date
+    if session_info.next_open_at is not None:
+        return trading_date(session_info.next_open_at)
+    return session_info.next_trading_date or session_info.trading_date
+
+
+def expire(db: Database, account: str, session_info: SessionInfo) -> None:
+    """Close pooled orders that can no longer trade, and take blocks off the market after the close."""
+    first_day = next_tradable_day(session_info)
+    with db.transaction() as session:
+        stale = session.scalars(
+            sa.select(ChildOrder.order_id)
+            .where(ChildOrder.account == account, ChildOrder.state == "ACCEPTED", ChildOrder.trading_date < first_day)
+            .order_by(ChildOrder.seq)
+            .limit(ROWS_PER_SWEEP)
+            .with_for_update(skip_locked=True)
+        ).all()
+        closing.close_orders(session, stale, EXPIRED)
+    if not session_info.is_open:
+        _cancel_blocks(db, account, first_day)
+
+
+def _cancel_blocks(db: Database, account: str, first_day: date) -> None:
+    with db.transaction() as session:
+        block_ids = session.scalars(
+            sa.select(Block.block_id)
+            .join(BrokerOrder, BrokerOrder.block_id == Block.block_id)
+            .join(ChildOrder, ChildOrder.block_id == Block.block_id)
+            .where(Block.account == account, Block.state.in_(("SEALED", "WORKING")))
+            .where(BrokerOrder.state.in_(("INTENT", "ACKED")), BrokerOrder.cancel_state == "NONE")
+            .where(ChildOrder.trading_date < first_day)
+            .distinct()
+            .limit(ROWS_PER_SWEEP)
+        ).all()
+    for block_id in block_ids:
+        run_in_transaction(
+            db,
+            lambda session, block_id=block_id: cancelling.request_block_cancel(
+                session, closing.lock_block(session, block_id), cancelling.EXPIRY
+            ),
+        )
+
+
+def market_open(session_info: SessionInfo, now: datetime) -> bool:
+    """Whether blocks may be sent; an answer that outlived its own closing time counts as closed."""
+    return session_info.is_open and (session_info.closes_at is None or now < session_info.closes_at)

@@ -1,0 +1,59 @@
+"""The loop that makes everything certain: whatever a wake-up missed is found here within a second.
+
+All steps are safe beside other loops and workers; a step that fails is made again with the next round.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.errors import AppError
+from common.logging import bound, get_logger
+from trade_executor import expiry, polling, resolving
+from trade_executor.brokers.base import BrokerReadFailed
+from trade_executor.config import SERVICE
+from trade_executor.desk import Desk
+from trade_executor.pump import pump
+from trade_executor.states import IllegalTransition
+
+log = get_logger(__name__)
+
+
+def sweep(desk: Desk, account: str) -> None:
+    """Everything that time decides: allocations not made, unknown attempts, closed sessions, cancels not sent."""
+    polling.advance(desk.db, account)
+    resolving.sweep(desk.db, account, desk.settings)
+    info = desk.session_info()
+    if info is not None:
+        expiry.expire(desk.db, account, info)
+
+
+def step(desk: Desk, account: str) -> None:
+    """One round for one account."""
+    desk.access.keep(account)
+    for work in (_observe_if_due, sweep, pump):
+        _guarded(work, desk, account)
+
+
+def run(desk: Desk, stop: threading.Event) -> None:
+    """Rounds until told to stop."""
+    with bound(service=SERVICE):
+        while not stop.is_set():
+            started = time.monotonic()
+            _guarded(step, desk, desk.settings.account)
+            stop.wait(max(0.0, desk.settings.loop_seconds - (time.monotonic() - started)))
+
+
+def _observe_if_due(desk: Desk, account: str) -> None:
+    if polling.is_due(desk, account):
+        polling.observe(desk, account)
+
+
+def _guarded(work: Callable[[Desk, str], object], desk: Desk, account: str) -> None:
+    # A step that cannot go on must not keep the others from running: an unreadable book still lets users cancel.
+    try:
+        work(desk, account)
+    except (SQLAlchemyError, AppError, BrokerReadFailed, IllegalTransition, LookupError, ValueError, OSError) as error:
+        log.exception("loop.step_failed", step=work.__name__, account=account, error=type(error).__name__)
