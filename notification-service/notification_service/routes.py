@@ -1,0 +1,59 @@
+"""/api/v1/notifications: what the caller was told in the app."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, status
+
+from common.auth import User
+from common.clock import Clock
+from common.db import SessionDep
+from notification_service import service
+from notification_service.schemas import MarkedRead, NotificationPage, NotificationView, UnreadCount
+
+router = APIRouter(prefix="/api/v1/notifications", tags=["notifications"])
+
+
+def _clock(request: Request) -> Clock:
+    clock: Clock = request.app.state.clock
+    return clock
+
+
+ClockDep = Annotated[Clock, Depends(_clock)]
+
+
+@router.get("")
+def list_notifications(
+    session: SessionDep,
+    user: User,
+    unread: Annotated[bool, Query(description="Only those not read yet.")] = False,
+    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=service.PAGE_MAX)] = service.PAGE_DEFAULT,
+) -> NotificationPage:
+    """The caller's notifications, newest first."""
+    page = service.newest(session, user.user_id, unread_only=unread, cursor=cursor, limit=limit)
+    return NotificationPage.model_validate(page)
+
+
+@router.get("/unread-count")
+def count_unread(session: SessionDep, user: User) -> UnreadCount:
+    """How many of the caller's notifications are unread."""
+    return UnreadCount(unread=service.unread_count(session, user.user_id))
+
+
+@router.put("/read-all")
+def read_all(session: SessionDep, user: User, clock: ClockDep) -> MarkedRead:
+    """Mark all of the caller's notifications as read."""
+    return MarkedRead(marked=service.mark_all_read(session, user.user_id, clock.now()))
+
+
+@router.put("/{notification_id}/read")
+def read_one(notification_id: UUID, session: SessionDep, user: User, clock: ClockDep) -> NotificationView:
+    """Mark one notification as read; repeating it changes nothing."""
+    return NotificationView.model_validate(service.mark_read(session, user.user_id, notification_id, clock.now()))
+
+
+@router.delete("/{notification_id}", status_code=status.HTTP_204_NO_CONTENT)
+def delete_one(notification_id: UUID, session: SessionDep, user: User, clock: ClockDep) -> None:
+    """Remove one notification from the caller's list."""
+    service.remove(session, user.user_id, notification_id, clock.now())

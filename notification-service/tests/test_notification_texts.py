@@ -1,0 +1,177 @@
+"""The words of notifications: Indian notation, one cause per fact, silence where nothing is worth saying."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.events import CashMoved, KycChanged, OrderUpdated
+from notification_service.texts import (
+    Kind,
+    UnknownStatus,
+    cash_notice,
+    indian_number,
+    indian_rupees,
+    kyc_notice,
+    order_notice,
+)
+
+Make = Callable[..., OrderUpdated]
+
+
+@pytest.mark.parametrize(
+    ("paise", "text"),
+    [
+        (0, "₹0.00"),
+        (5, "₹0.05"),
+        (99_999, "₹999.99"),
+        (1_000_00, "₹1,000.00"),
+        (99_999_00, "₹99,999.00"),
+        (1_23_456_50, "₹1,23,456.50"),
+        (12_34_56_789_01, "₹12,34,56,789.01"),
+        (-1_00_000_00, "-₹1,00,000.00"),
+    ],
+)
+def test_rupees_are_grouped_the_indian_way(paise: int, text: str) -> None:
+    assert indian_rupees(paise) == text
+
+
+@given(st.integers(min_value=-(10**18), max_value=10**18))
+def test_indian_number_keeps_every_digit_and_groups_by_three_then_two(number: int) -> None:
+    text = indian_number(number)
+    assert int(text.replace(",", "")) == number
+    head, *groups = text.lstrip("-").split(",")
+    assert 1 <= len(head) <= (2 if groups else 3)
+    assert [len(group) for group in groups] == [2] * (len(groups) - 1) + [3] * bool(groups)
+
+
+def test_filled_order_names_average_value_and_charges(order_updated: Make) -> None:
+    notice = order_notice(order_updated(quantity=3, filled_quantity=3, amount_paise=1_00_000_00))
+    assert notice is not None
+    assert notice.kind is Kind.ORDER_FILLED
+    assert notice.title == "Bought 3 RELIANCE"
+    assert notice.text == (
+        "Your order to buy 3 RELIANCE (NSE) is filled: average price ₹33,333.33, value ₹1,00,000.00, charges ₹15.20."
+    )
+
+
+def test_partly_filled_sale_names_the_last_fill_and_the_total_so_far(order_updated: Make) -> None:
+    event = order_updated(
+        side="SELL",
+        status="PARTIAL",
+        quantity=1_50_000,
+        filled_quantity=1_00_000,
+        last_fill_quantity=4,
+        last_fill_amount_paise=10_00,
+    )
+    notice = order_notice(event)
+    assert notice is not None
+    assert notice.kind is Kind.ORDER_PARTLY_FILLED
+    assert notice.cause == f"order:{event.order_id}:3"
+    assert notice.title == "Sold 1,00,000 of 1,50,000 RELIANCE"
+    assert notice.text == (
+        "Your order to sell 1,50,000 RELIANCE (NSE) is partly filled: 4 sold at an average of ₹2.50, "
+        "1,00,000 of 1,50,000 so far."
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "happened"),
+    [
+        ("CANCELLED", Kind.ORDER_CANCELLED, "was cancelled"),
+        ("REJECTED", Kind.ORDER_REJECTED, "was rejected"),
+        ("EXPIRED", Kind.ORDER_EXPIRED, "expired"),
+        ("FAILED", Kind.ORDER_FAILED, "could not be carried out"),
+    ],
+)
+def test_end_without_a_fill_says_so_and_gives_the_reason(
+    order_updated: Make, status: str, kind: Kind, happened: str
+) -> None:
+    notice = order_notice(order_updated(status=status, filled_quantity=0, amount_paise=0, reason="Price out of range."))
+    assert notice is not None
+    assert notice.kind is kind
+    assert notice.text == (
+        f"Your order to buy 10 RELIANCE (NSE) {happened}; nothing was traded. Reason: Price out of range."
+    )
+
+
+def test_end_after_a_partial_fill_says_what_was_traded(order_updated: Make) -> None:
+    notice = order_notice(order_updated(status="CANCELLED", filled_quantity=4, amount_paise=49_382_60))
+    assert notice is not None
+    assert notice.text.endswith("was cancelled; 4 of 10 had been bought for ₹49,382.60.")
+
+
+@pytest.mark.parametrize("status", ["ACCEPTED", "WORKING"])
+def test_steps_on_the_way_are_not_told(order_updated: Make, status: str) -> None:
+    assert order_notice(order_updated(status=status)) is None
+
+
+def test_partial_without_news_is_not_told(order_updated: Make) -> None:
+    assert order_notice(order_updated(status="PARTIAL", filled_quantity=4, last_fill_quantity=0)) is None
+    assert order_notice(order_updated(status="PARTIAL", filled_quantity=10, last_fill_quantity=6)) is None
+
+
+def test_unknown_status_raises(order_updated: Make) -> None:
+    with pytest.raises(UnknownStatus, match="FROZEN"):
+        order_notice(order_updated(status="FROZEN"))
+
+
+def test_end_has_one_cause_whatever_its_version(order_updated: Make) -> None:
+    order_id = uuid4()
+    causes = {
+        notice.cause
+        for version in (3, 4)
+        if (notice := order_notice(order_updated(order_id=order_id, order_version=version))) is not None
+    }
+    assert causes == {f"order:{order_id}:end"}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("pending", Kind.KYC_PENDING), ("approved", Kind.KYC_APPROVED), ("rejected", Kind.KYC_REJECTED)],
+)
+def test_kyc_statuses_have_words(status: str, kind: Kind) -> None:
+    notice = kyc_notice(KycChanged(user_id=uuid4(), status=status))
+    assert notice is not None
+    assert notice.kind is kind
+
+
+def test_rejected_kyc_gives_the_reason_and_the_way_out() -> None:
+    notice = kyc_notice(KycChanged(user_id=uuid4(), status="rejected", reason="The name does not match the PAN."))
+    assert notice is not None
+    assert notice.text == (
+        "Your KYC was not accepted. Reason: The name does not match the PAN. Correct the details and submit them again."
+    )
+
+
+def test_kyc_that_was_never_submitted_is_not_told() -> None:
+    assert kyc_notice(KycChanged(user_id=uuid4(), status="none")) is None
+
+
+def test_second_rejection_is_a_new_fact_and_a_repeat_is_not() -> None:
+    user_id = uuid4()
+    first, second = datetime(2026, 11, 23, 5, tzinfo=UTC), datetime(2026, 11, 24, 5, tzinfo=UTC)
+    causes = [
+        notice.cause
+        for at in (first, first, second)
+        if (notice := kyc_notice(KycChanged(user_id=user_id, status="rejected", occurred_at=at))) is not None
+    ]
+    assert causes[0] == causes[1] != causes[2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("TOPUP", "₹1,00,000.00 added"),
+        ("DEPOSIT", "₹1,00,000.00 deposited"),
+        ("WITHDRAWAL", "₹1,00,000.00 withdrawn"),
+    ],
+)
+def test_cash_notice_names_the_amount(kind: str, title: str) -> None:
+    event = CashMoved(user_id=uuid4(), portfolio_id=uuid4(), kind=kind, amount_paise=1_00_000_00, transfer_id=uuid4())
+    notice = cash_notice(event)
+    assert notice.title == title
+    assert notice.cause == f"cash:{event.transfer_id}"
