@@ -1,0 +1,288 @@
+"""Orders and trades of the caller."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
+
+from common.auth import User
+from common.db import SessionDep
+from common.errors import Unprocessable
+from common.idempotency import IdempotencyKey
+from portfolio_service import changes, order_queries
+from portfolio_service.acceptance import accept
+from portfolio_service.answers import answer_once
+from portfolio_service.dependencies import ClockDep, DatabaseDep, MarketDep, SettingsDep
+from portfolio_service.market_view import MarketView, observe
+from portfolio_service.order_queries import OrderFilter
+from portfolio_service.orders import OrderState
+from portfolio_service.paging import PAGE_DEFAULT, PAGE_MAX
+from portfolio_service.schemas import (
+    AllocationOut,
+    BatchIn,
+    BatchItem,
+    BatchOut,
+    HistoryOut,
+    OrderChange,
+    OrderDetail,
+    OrderIn,
+    OrderOut,
+    OrderPage,
+    Side,
+    TradeIn,
+    TradePage,
+)
+from portfolio_service.submissions import Accepted, Outcome, Refused, Submission
+
+router = APIRouter(prefix="/api/v1", tags=["orders"])
+
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
+Cursor = Annotated[str | None, Query(max_length=200)]
+Text = Annotated[str | None, Query(max_length=40)]
+
+
+class BatchRefused(Unprocessable):
+    """An all-or-none list with at least one order that can not be taken."""
+
+
+@router.post("/orders", status_code=202, responses={202: {"model": OrderOut}})
+def place_order(
+    body: OrderIn,
+    user: User,
+    key: IdempotencyKey,
+    session: SessionDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Accept an order: the money or shares are held and the order is on its way to the market."""
+    return _place_one(body, body.side, "orders", user, key, session, settings, market, clock)
+
+
+@router.post("/orders/buy", status_code=202, responses={202: {"model": OrderOut}})
+def buy(
+    body: TradeIn,
+    user: User,
+    key: IdempotencyKey,
+    session: SessionDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Accept a buy."""
+    return _place_one(body, "BUY", "orders/buy", user, key, session, settings, market, clock)
+
+
+@router.post("/orders/sell", status_code=202, responses={202: {"model": OrderOut}})
+def sell(
+    body: TradeIn,
+    user: User,
+    key: IdempotencyKey,
+    session: SessionDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Accept a sale of shares that are held and free."""
+    return _place_one(body, "SELL", "orders/sell", user, key, session, settings, market, clock)
+
+
+def _place_one(
+    body: TradeIn,
+    side: Side,
+    route: str,
+    user: User,
+    key: str,
+    session: Session,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    request = body.request(side)
+    # Before the transaction: no lock is held while another room is asked.
+    view = observe(market, [request])
+
+    def produce() -> tuple[int, OrderOut]:
+        submission = Submission(user.user_id, user.kyc, [request], key)
+        (outcome,) = _accept(session, submission, view, settings, clock)
+        if isinstance(outcome, Refused):
+            raise outcome.error()
+        return 202, OrderOut.of(outcome.order)
+
+    return answer_once(session, user.user_id, key, route, body, produce)
+
+
+@router.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
+def place_batch(
+    body: BatchIn,
+    user: User,
+    key: IdempotencyKey,
+    session: SessionDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Accept a list of orders in one transaction, all or none unless `atomic` is false."""
+    if len(body.orders) > settings.batch_orders_max:
+        raise Unprocessable(
+            f"A batch may have at most {settings.batch_orders_max} orders.",
+            code="batch_limit",
+            limit=settings.batch_orders_max,
+        )
+    requests = [order.request(order.side) for order in body.orders]
+    view = observe(market, requests)
+
+    def produce() -> tuple[int, BatchOut]:
+        submission = Submission(user.user_id, user.kyc, requests, key, atomic=body.atomic)
+        outcomes = _accept(session, submission, view, settings, clock)
+        if body.atomic and any(isinstance(outcome, Refused) for outcome in outcomes):
+            raise _batch_refused(outcomes)
+        return 202, _batch_out(submission, outcomes)
+
+    return answer_once(session, user.user_id, key, "orders/batch", body, produce)
+
+
+def _accept(
+    session: Session, submission: Submission, view: MarketView, settings: SettingsDep, clock: ClockDep
+) -> list[Outcome]:
+    return accept(
+        session,
+        submission=submission,
+        view=view,
+        clock=clock,
+        limits=settings.limits(),
+        paper_cash_paise=settings.initial_paper_cash_rupees * 100,
+    )
+
+
+def _batch_refused(outcomes: Sequence[Outcome]) -> Exception:
+    errors = [
+        {"index": outcome.index, "code": outcome.refusal.code, "detail": outcome.refusal.detail}
+        for outcome in outcomes
+        if isinstance(outcome, Refused) and outcome.refusal.code != "not_attempted"
+    ]
+    first = errors[0]
+    codes = {error["code"] for error in errors}
+    # A reason that concerns the caller and not one order keeps its own status and code.
+    if len(codes) == 1 and codes & {"kyc_required", "order_rate", "portfolio_not_found"}:
+        return next(outcome for outcome in outcomes if isinstance(outcome, Refused)).error()
+    return BatchRefused(
+        f"{len(errors)} of {len(outcomes)} orders can not be taken, so none was. The first: {first['detail']}",
+        errors=errors,
+    )
+
+
+def _batch_out(submission: Submission, outcomes: Sequence[Outcome]) -> BatchOut:
+    results = [
+        BatchItem(index=outcome.index, status="accepted", order=OrderOut.of(outcome.order), code=None, detail=None)
+        if isinstance(outcome, Accepted)
+        else BatchItem(
+            index=outcome.index,
+            status="refused",
+            order=None,
+            code=outcome.refusal.code,
+            detail=outcome.refusal.detail,
+        )
+        for outcome in outcomes
+    ]
+    accepted = sum(result.status == "accepted" for result in results)
+    return BatchOut(
+        submission_id=submission.submission_id, accepted=accepted, refused=len(results) - accepted, results=results
+    )
+
+
+@router.get("/orders")
+def list_orders(
+    user: User,
+    session: SessionDep,
+    status: Text = None,
+    symbol: Text = None,
+    side: Side | None = None,
+    portfolio_id: UUID | None = None,
+    from_: Annotated[date | None, Query(alias="from")] = None,
+    to: date | None = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
+) -> OrderPage:
+    """The caller's orders, newest first. `status` takes our words and those of other desks; days are Indian days."""
+    wanted = OrderFilter(user.user_id, portfolio_id, status, symbol, side, from_, to)
+    orders, next_cursor = order_queries.list_orders(session, wanted, limit=limit, cursor=cursor)
+    return OrderPage(items=[OrderOut.of(order) for order in orders], next_cursor=next_cursor)
+
+
+@router.get("/orders/{order_id}")
+def get_order(order_id: UUID, user: User, session: SessionDep) -> OrderDetail:
+    """One order with its fills and everything that happened to it."""
+    order = changes.order_of(session, user.user_id, order_id)
+    accepted = HistoryOut(
+        version=1,
+        fact="accepted",
+        from_status=None,
+        status=OrderState.ACCEPTED,
+        filled_quantity=0,
+        reason_code=None,
+        reason=None,
+        at=order.accepted_at,
+    )
+    return OrderDetail.of(
+        order,
+        allocations=[
+            AllocationOut.of(row)
+            for row in order_queries.allocations_of(session, order_id)
+            if row.quantity > row.house_quantity
+        ],
+        history=[accepted, *(HistoryOut.of(row) for row in order_queries.history_of(session, order_id))],
+    )
+
+
+@router.put("/orders/{order_id}", status_code=202)
+def replace_order(
+    order_id: UUID,
+    body: OrderChange,
+    user: User,
+    db: DatabaseDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> OrderOut:
+    """Ask for other terms: the order is cancelled first, then what is left is accepted as a new order.
+
+    Follow `replacement.state` and `replaced_by` of this order. Nothing is changed in place: the order may be at the
+    exchange already.
+    """
+    with db.transaction() as session:
+        terms = changes.replacement_request(changes.order_of(session, user.user_id, order_id), body.changes())
+    view = observe(market, [terms])  # between two transactions: no lock is held while another room is asked
+    with db.transaction() as session:
+        order = changes.request_replacement(
+            session, user.user_id, order_id, terms, view=view, limits=settings.limits(), kyc=user.kyc, clock=clock
+        )
+    return OrderOut.of(order)
+
+
+@router.delete("/orders/{order_id}", status_code=202)
+def cancel_order(order_id: UUID, user: User, session: SessionDep, clock: ClockDep) -> OrderOut:
+    """Ask for the cancellation of what is left of an order; asking again changes nothing."""
+    return OrderOut.of(changes.request_cancel(session, user.user_id, order_id, clock))
+
+
+@router.get("/trades")
+def list_trades(
+    user: User,
+    session: SessionDep,
+    symbol: Text = None,
+    side: Side | None = None,
+    portfolio_id: UUID | None = None,
+    order_id: UUID | None = None,
+    from_: Annotated[date | None, Query(alias="from")] = None,
+    to: date | None = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
+) -> TradePage:
+    """The caller's fills, newest first."""
+    wanted = OrderFilter(user.user_id, portfolio_id, None, symbol, side, from_, to)
+    rows, next_cursor = order_queries.list_trades(session, wanted, order_id=order_id, limit=limit, cursor=cursor)
+    return TradePage(items=[AllocationOut.of(row) for row in rows], next_cursor=next_cursor)
