@@ -537,6 +537,16 @@ def test_a_forked_process_opens_its_own_connection(serve: Callable[..., RudeServ
     assert [request.connection for request in server.received] == [1, 2]
 
 
+@pytest.mark.parametrize("first", [REFUSALS["429"][0], REFUSALS["403 token"][0], success({"order_id": ORDER_ID})])
+def test_the_answer_of_an_earlier_call_decides_nothing(serve: Callable[..., RudeServer], first: Reply) -> None:
+    replies = iter([first, reset])
+    server = serve(lambda connection, request: next(replies)(connection, request))
+    broker = broker_at(server.url)
+    assert isinstance(broker.place(limit_order()), Acked | Refused)
+    assert isinstance(broker.place(limit_order()), Unknown)
+    assert len(server.received) == 2
+
+
 def test_a_dropped_idle_connection_is_replaced_without_a_second_order(serve: Callable[..., RudeServer]) -> None:
     def answer_once(connection: socket.socket, request: Received) -> None:
         success({"order_id": ORDER_ID})(connection, request)

@@ -138,6 +138,7 @@ UNKNOWN = [
     Reply(http_status=200, order_id=171229000724687),
     Reply(http_status=200, order_id="../../session/token"),
     Reply(http_status=200, order_id={"order_id": "1"}),
+    Reply(http_status=200, order_id="171229000724687", failure="ChunkedEncodingError"),
     Reply(http_status=500, order_id="171229000724687"),
     Reply(http_status=202, order_id="171229000724687"),
     Reply(http_status=302, order_id="171229000724687"),

@@ -82,3 +82,5 @@ def test_an_id_outside_sixty_four_bits_is_refused(attempt_id: int) -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         tags.make("d1", 1, b"short")
+    with pytest.raises(ValueError, match="16 bytes"):
+        tags.parse(tags.make("d1", 1, KEY), b"short")

@@ -123,7 +123,7 @@ def test_a_marketable_order_is_found_by_its_tag_and_filled(account: Account) -> 
         assert (trade.exchange, trade.tradingsymbol, trade.side) == ("NSE", SYMBOL, "BUY")
         assert 0 < trade.price <= ticks(account.last, 500)
         assert abs((trade.traded_at - before).total_seconds()) < 60
-    paid = sum(trade.price * trade.quantity for trade in trades)
+    paid = sum((trade.price * trade.quantity for trade in trades), Decimal(0))
     assert abs(row.average_price - paid / 25) < Decimal("0.01")
 
 
