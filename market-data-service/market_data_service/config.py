@@ -3,10 +3,10 @@
 from datetime import time
 from typing import Annotated, Any
 
-from common.config import ServiceSettings, shared
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from common.config import ServiceSettings, shared
 from market_data_service.calendar import CalendarMode
 from market_data_service.instruments import EXCHANGES, parse_key
 

@@ -9,7 +9,6 @@ from datetime import date
 from typing import Any
 
 from common.money import InvalidAmount, paise_from_broker
-
 from market_data_service.instruments import INDICES, SYMBOL_LENGTH_MAX, Listing
 
 SHRINK_FACTOR_MAX = 2

@@ -13,16 +13,16 @@ from datetime import date
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from kiteconnect import KiteConnect
+from kiteconnect.exceptions import KiteException, TokenException
+from requests.exceptions import RequestException
+
 from common import metrics
 from common.clock import Clock
 from common.errors import AppError
 from common.http import ServiceClient
 from common.logging import get_logger
 from common.money import InvalidAmount, paise_from_broker
-from kiteconnect import KiteConnect
-from kiteconnect.exceptions import KiteException, TokenException
-from requests.exceptions import RequestException
-
 from market_data_service.config import NAME
 from market_data_service.instruments import Key, format_key, parse_key
 from market_data_service.prices import DayQuote, LastPrice

@@ -1,13 +1,20 @@
 """Tables of market-data-service. Prices in paise, volumes in shares, dates are IST calendar dates."""
 
 from datetime import date, datetime, time
+from typing import ClassVar
 from uuid import UUID
 
-from common.db import Paise, declarative_base
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Text, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, MetaData, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-Base = declarative_base()
+from common.db import NAMING, Paise, UtcDateTime
+
+
+class Base(DeclarativeBase):
+    """The tables of this service."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar = {datetime: UtcDateTime()}
 
 
 class Instrument(Base):

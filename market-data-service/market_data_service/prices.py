@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from common.clock import trading_date
-
-from market_data_service.instruments import Key, Listing, format_key
+from market_data_service.instruments import Key, format_key
 
 CACHE_TTL_S = 86_400
 PRICE_PREFIX = "price:"
@@ -110,16 +108,6 @@ class PriceBook:
         with self._lock:
             fresh, self._newly_wanted = self._newly_wanted, set()
             return fresh
-
-
-def bands_of(listing: Listing, quote: DayQuote | None, now: datetime) -> tuple[int | None, int | None]:
-    """The price band (lower, upper) of today's IST date in paise; (None, None) when only another day's is known."""
-    today = trading_date(now)
-    if quote is not None and quote.lower_band_paise is not None and trading_date(quote.at) == today:
-        return quote.lower_band_paise, quote.upper_band_paise
-    if listing.bands_on == today:
-        return listing.lower_band_paise, listing.upper_band_paise
-    return None, None
 
 
 def price_entries(prices: Mapping[Key, LastPrice]) -> dict[str, str]:

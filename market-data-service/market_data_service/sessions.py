@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, time
 from typing import Literal
 
 from common.clock import IST, to_ist
-
 from market_data_service.calendar import Day, TradingCalendar
 
 ShareClass = Literal["regular", "closing_auction"]

@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any, Protocol
 
 from common.errors import Unavailable
-
 from market_data_service.instruments import Key
 from market_data_service.prices import DayQuote, LastPrice
 
