@@ -32,10 +32,11 @@ from common.auth import (
     ServiceIdentity,
     StaticKeys,
 )
-from common.bus import LocalBus
+from common.bus import BusUnavailable, LocalBus
 from common.clock import FixedClock, SystemClock
 from common.db import Database, run_migrations
 from common.market_data import Instrument, Key, Price, SessionInfo
+from common.rabbit import RabbitBus
 
 T = TypeVar("T")
 DEFAULT_SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -170,6 +171,27 @@ def clock() -> FixedClock:
 def local_bus() -> LocalBus:
     """An in-process bus."""
     return LocalBus()
+
+
+AnyBus = LocalBus | RabbitBus
+DEFAULT_RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/%2F"
+TEST_QUEUES = ("a", "b", "c")
+
+
+@pytest.fixture(params=["local", "rabbitmq"])
+def any_bus(request: pytest.FixtureRequest) -> Iterator[AnyBus]:
+    """Every bus there is, for contract tests; queues may be named as in TEST_QUEUES. RabbitMQ only where it answers."""
+    if request.param == "local":
+        yield LocalBus()
+        return
+    bus = RabbitBus(os.environ.get("SARAS_TEST_RABBITMQ_URL", DEFAULT_RABBITMQ), prefix=f"test-{uuid4().hex[:10]}-")
+    try:
+        bus.declare(TEST_QUEUES[0], [])
+    except BusUnavailable:
+        pytest.skip("no RabbitMQ answers at 127.0.0.1:5672 (or SARAS_TEST_RABBITMQ_URL)")
+    yield bus
+    bus.close()
+    bus.delete(TEST_QUEUES)
 
 
 @dataclass
