@@ -138,7 +138,7 @@ def conserve(market):
     return filled
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=scripts, partial=st.sampled_from([0.0, 1.0]), latency=st.sampled_from([0.0, 2.0]))
 def test_books_hold_and_replay_rebuilds_them(make_market, script, partial, latency):
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,11 @@ def test_restart_on_another_day_rolls_the_books(make_market, tmp_path):
     assert len(ended) == 1
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 class Process:
     """The simulator as the operator starts it."""
 
@@ -100,8 +106,7 @@ def facts_of(url):
     return httpx.get(f"{url}/simulator/truth", trust_env=False).json()["data"]["facts"]
 
 
-def test_killed_broker_comes_back_with_the_same_book(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_killed_broker_comes_back_with_the_same_book(tmp_path):
     port = free_port()
     first = Process(tmp_path, port)
     try:
@@ -131,6 +136,56 @@ def test_killed_broker_comes_back_with_the_same_book(tmp_path, monkeypatch):
         facts = facts_of(second.url)
         assert [fact["n"] for fact in facts] == list(range(1, len(facts) + 1))
         assert (tmp_path / JOURNAL_NAME).read_bytes().startswith(journal)
+    finally:
+        second.kill()
+
+
+def test_no_answered_order_is_lost_when_the_process_is_killed_under_load(tmp_path):
+    port = free_port()
+    first = Process(tmp_path, port)
+    answered = []
+    try:
+        token = httpx.post(f"{first.url}/simulator/request_token", trust_env=False).json()["data"]["request_token"]
+        kite = KiteConnect("saras-dev", root=first.url)
+        access_token = kite.generate_session(token, "saras-dev-secret")["access_token"]
+        headers = {"Authorization": f"token saras-dev:{access_token}"}
+
+        def keep_placing(number):
+            fields = {
+                "exchange": "NSE",
+                "tradingsymbol": "INFY",
+                "transaction_type": "BUY",
+                "order_type": "LIMIT",
+                "product": "CNC",
+                "quantity": "3",
+                "price": "1160",
+            }
+            with httpx.Client(headers=headers, trust_env=False) as client:
+                for count in range(1000):
+                    tag = f"{number}x{count}"
+                    try:
+                        answer = client.post(f"{first.url}/orders/regular", data={**fields, "tag": tag})
+                    except httpx.TransportError:
+                        return
+                    answered.append((answer.json()["data"]["order_id"], tag))
+
+        clients = [threading.Thread(target=keep_placing, args=(number,)) for number in range(3)]
+        for client in clients:
+            client.start()
+        wait_for(lambda: len(answered) >= 60, "orders under way")
+    finally:
+        first.kill()
+    for client in clients:
+        client.join()
+
+    second = Process(tmp_path, port)
+    try:
+        kite = KiteConnect("saras-dev", access_token=access_token, root=second.url)
+        wait_for(lambda: all(order["status"] == "COMPLETE" for order in kite.orders()), "all fills")
+        book = {(order["order_id"], order["tag"]) for order in kite.orders()}
+        assert set(answered) <= book
+        assert len(book) <= len(answered) + len(clients)
+        assert sum(trade["quantity"] for trade in kite.trades()) == 3 * len(book)
     finally:
         second.kill()
 

@@ -9,6 +9,7 @@ IST = timezone(timedelta(hours=5, minutes=30), "IST")
 TOKEN_FLUSH = time(6, 0)
 """Access tokens die at 06:00 IST of the next day (Kite docs, user)."""
 SEARCH_DAYS_MAX = 30
+TIMESTAMP_LENGTH = 19
 
 
 class Clock(Protocol):
@@ -42,7 +43,7 @@ class VirtualClock:
 
 def ist_text(moment: datetime | None) -> str | None:
     """`YYYY-MM-DD HH:MM:SS` in IST without a zone, as every Kite timestamp (Kite docs, response structure)."""
-    return None if moment is None else moment.astimezone(IST).strftime("%Y-%m-%d %H:%M:%S")
+    return None if moment is None else moment.astimezone(IST).isoformat(" ", "seconds")[:TIMESTAMP_LENGTH]
 
 
 def at_ist(day: date, clock_time: time) -> datetime:

@@ -5,12 +5,12 @@ import gzip
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from kite_simulator.engine.clock import IST
-from kite_simulator.engine.instruments import Instrument, InstrumentBook, to_paise
+from kite_simulator.engine.instruments import Instrument, InstrumentBook
 from kite_simulator.engine.streams import stream
 
 BAND_BPS = 1000
@@ -18,6 +18,7 @@ BAND_BPS = 1000
 REVERSION_TICKS = 40
 STEP_BPS = 2
 DEPTH_LEVELS = 5
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class Line:
     turnover_paise: int = 0
     traded_at: datetime | None = None
     minutes: dict[datetime, list[int]] = field(default_factory=dict)
+    minute: datetime = LONG_AGO
+    minute_ends: datetime = LONG_AGO
 
     @property
     def lower_paise(self) -> int:
@@ -63,7 +66,10 @@ class Line:
         self.volume += quantity
         self.turnover_paise += quantity * price_paise
         self.traded_at = now
-        minute = now.astimezone(IST).replace(second=0, microsecond=0)
+        if now >= self.minute_ends:
+            self.minute = now.astimezone(IST).replace(second=0, microsecond=0)
+            self.minute_ends = self.minute + timedelta(minutes=1)
+        minute = self.minute
         bar = self.minutes.get(minute)
         if bar is None:
             self.minutes[minute] = [price_paise, price_paise, price_paise, price_paise, quantity]
@@ -130,7 +136,7 @@ class BarReplay:
     """Recorded daily bars (`date,symbol,open,high,low,close,volume`, plain or gzip) walked open-high-low-close.
 
     Each bar takes `seconds_per_bar`; the four prices are reached at equal intervals with straight lines between them.
-    After the last bar the price rests.
+    After the last bar the price rests at its close.
     """
 
     def __init__(self, path: Path, seconds_per_bar: float, fallback: PriceSource) -> None:
@@ -162,7 +168,7 @@ class BarReplay:
         elapsed = now - self._began
         number = elapsed // self._bar_time
         if number >= len(bars):
-            return line.last_paise, 0
+            return line.instrument.on_tick(bars[-1][3]), 0
         if number:
             line.close_paise = bars[number - 1][3]
         bar = bars[number]
@@ -184,7 +190,7 @@ def _read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 def _rounded_paise(text: str) -> int:
     whole, _, fraction = text.partition(".")
-    return to_paise(f"{whole}.{(fraction + '00')[:2]}")
+    return int(whole) * 100 + int((fraction + "00")[:2])
 
 
 class Board:
