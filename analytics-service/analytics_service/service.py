@@ -1,0 +1,61 @@
+"""Booking facts into the read model. Every statement gives the same rows for repeats and for any order of arrival."""
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from analytics_service.models import CashFlow, OrderFact, Trade
+from common.events import CashMoved, OrderUpdated
+
+
+def book_order(session: Session, event: OrderUpdated) -> None:
+    """Keep the order's newest state, and the trade this version added if it added one."""
+    known = {
+        "order_id": event.order_id,
+        "order_version": event.order_version,
+        "user_id": event.user_id,
+        "portfolio_id": event.portfolio_id,
+        "exchange": event.exchange,
+        "tradingsymbol": event.tradingsymbol,
+        "side": event.side,
+        "product": event.product,
+        "trading_date": event.trading_date,
+        "occurred_at": event.occurred_at,
+    }
+    statement = insert(OrderFact).values(
+        **known,
+        status=event.status,
+        quantity=event.quantity,
+        filled_quantity=event.filled_quantity,
+        amount_paise=event.amount_paise,
+        charges_paise=event.charges_paise,
+        reason_code=event.reason_code,
+    )
+    new = statement.excluded
+    changed = {column.name: new[column.name] for column in OrderFact.__table__.columns if not column.primary_key}
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[OrderFact.order_id], set_=changed, where=OrderFact.order_version < new.order_version
+        )
+    )
+    # Charges may be corrected by a version that trades nothing; the sum over the trades must still be the order's.
+    if event.last_fill_quantity or event.last_fill_amount_paise or event.last_fill_charges_paise:
+        trade = insert(Trade).values(
+            **known,
+            quantity=event.last_fill_quantity,
+            amount_paise=event.last_fill_amount_paise,
+            charges_paise=event.last_fill_charges_paise,
+        )
+        session.execute(trade.on_conflict_do_nothing())
+
+
+def book_cash(session: Session, event: CashMoved) -> None:
+    """Keep one flow of money; its transfer id makes it unique."""
+    statement = insert(CashFlow).values(
+        transfer_id=event.transfer_id,
+        user_id=event.user_id,
+        portfolio_id=event.portfolio_id,
+        kind=event.kind,
+        amount_paise=event.amount_paise,
+        occurred_at=event.occurred_at,
+    )
+    session.execute(statement.on_conflict_do_nothing())

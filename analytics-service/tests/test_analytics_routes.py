@@ -1,0 +1,169 @@
+"""/api/v1/analytics over a real database: who may see what, and what the figures are."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+
+from analytics_service.app import create_app
+from analytics_service.config import NAME, Settings
+from common.auth import Authenticator
+from common.clock import FixedClock
+from common.db import Database
+from common.events import CashMoved, OrderUpdated
+from common.testing import client_for
+
+PATH = "/api/v1/analytics"
+PLATFORM = f"{PATH}/platform"
+Make = Callable[..., OrderUpdated]
+Consume = Callable[..., UUID]
+Headers = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def user_id() -> UUID:
+    return uuid4()
+
+
+@pytest.fixture
+def story(order_updated: Make, consume: Consume, user_id: UUID) -> None:
+    """A deposit, a withdrawal, a bought and partly sold share, a rejected order; and another user's order before."""
+    for kind, amount in (("TOPUP", 1_00_000_00), ("DEPOSIT", 50_000_50), ("WITHDRAWAL", 10_000_00)):
+        consume(CashMoved(user_id=user_id, portfolio_id=uuid4(), kind=kind, amount_paise=amount, transfer_id=uuid4()))
+    bought: dict[str, Any] = {"user_id": user_id, "order_id": uuid4()}
+    consume(order_updated(**bought, order_version=2, status="WORKING", last_fill_quantity=0, last_fill_amount_paise=0,
+                          last_fill_charges_paise=0))  # fmt: skip
+    consume(order_updated(**bought, order_version=3, last_fill_amount_paise=12_345_60))
+    consume(
+        order_updated(
+            user_id=user_id,
+            side="SELL",
+            last_fill_quantity=4,
+            last_fill_amount_paise=6_000_00,
+            last_fill_charges_paise=4_80,
+        )
+    )
+    nothing = {"last_fill_quantity": 0, "last_fill_amount_paise": 0, "last_fill_charges_paise": 0}
+    consume(order_updated(user_id=user_id, status="REJECTED", reason_code="rms_margin", tradingsymbol="TCS", **nothing))
+    consume(order_updated(tradingsymbol="INFY", trading_date=date(2026, 11, 20), last_fill_amount_paise=99_999_00))
+
+
+@pytest.mark.parametrize("path", [PATH, PLATFORM])
+def test_anonymous_caller_is_refused(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 401
+
+
+@pytest.mark.usefixtures("story")
+def test_own_summary_adds_up(client: TestClient, auth_headers: Headers, user_id: UUID) -> None:
+    answer = client.get(PATH, headers=auth_headers(user_id))
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "user_id": str(user_id),
+        "as_of": "2026-11-23T10:00:00+05:30",
+        "deposits": "150000.50",
+        "withdrawals": "10000.00",
+        "traded": {"bought": "12345.60", "sold": "6000.00", "charges": "20.00", "trade_count": 2},
+        "orders_by_status": {"FILLED": 2, "REJECTED": 1},
+        "shares": [
+            {
+                "exchange": "NSE",
+                "tradingsymbol": "RELIANCE",
+                "quantity": 6,
+                "bought_quantity": 10,
+                "sold_quantity": 4,
+                "bought": "12345.60",
+                "sold": "6000.00",
+                "net_cost": "6345.60",
+                "charges": "20.00",
+            }
+        ],
+    }
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize("role", ["admin", "ops"])
+def test_operator_sees_what_the_user_sees(client: TestClient, auth_headers: Headers, user_id: UUID, role: str) -> None:
+    own = client.get(PATH, headers=auth_headers(user_id), params={"user_id": str(user_id)})
+    seen = client.get(PATH, headers=auth_headers(roles=(role,)), params={"user_id": str(user_id)})
+    assert seen.status_code == 200
+    assert seen.json() == own.json()
+
+
+@pytest.mark.usefixtures("story")
+def test_other_users_summary_looks_absent(client: TestClient, auth_headers: Headers, user_id: UUID) -> None:
+    answers = [client.get(PATH, headers=auth_headers(), params={"user_id": str(other)}) for other in (user_id, uuid4())]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert {answer.json()["code"] for answer in answers} == {"user_not_found"}
+    assert str(user_id) not in answers[0].text
+
+
+def test_user_without_history_gets_zeros(client: TestClient, auth_headers: Headers) -> None:
+    body = client.get(PATH, headers=auth_headers()).json()
+    assert body["traded"] == {"bought": "0.00", "sold": "0.00", "charges": "0.00", "trade_count": 0}
+    assert (body["deposits"], body["orders_by_status"], body["shares"]) == ("0.00", {}, [])
+
+
+def test_operator_needs_the_second_factor_where_it_is_mandatory(
+    db: Database, authenticator: Callable[..., Authenticator], clock: FixedClock, auth_headers: Headers
+) -> None:
+    strict = authenticator(NAME, admin_needs_mfa=True)
+    client = client_for(create_app(Settings(database_url=db.url), db=db, authenticator=strict, clock=clock))
+    for path, params in ((PATH, {"user_id": str(uuid4())}), (PLATFORM, {})):
+        refused = client.get(path, headers=auth_headers(roles=("admin",)), params=params)
+        assert refused.status_code == 403
+        assert refused.json()["code"] == "mfa_required"
+        taken = client.get(path, headers=auth_headers(roles=("admin",), mfa=True), params=params)
+        assert taken.status_code == 200
+
+
+@pytest.mark.usefixtures("story")
+def test_platform_counts_all_users(client: TestClient, auth_headers: Headers) -> None:
+    answer = client.get(PLATFORM, headers=auth_headers(roles=("ops",)))
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "as_of": "2026-11-23T10:00:00+05:30",
+        "users_active": 2,
+        "traded": {"bought": "112344.60", "sold": "6000.00", "charges": "35.20", "trade_count": 3},
+        "orders_by_status": {"FILLED": 3, "REJECTED": 1},
+        "top_shares": [
+            {"exchange": "NSE", "tradingsymbol": "INFY", "quantity": 10, "volume": "99999.00", "trade_count": 1},
+            {"exchange": "NSE", "tradingsymbol": "RELIANCE", "quantity": 14, "volume": "18345.60", "trade_count": 2},
+        ],
+        "reject_reasons": {"rms_margin": 1},
+    }
+
+
+@pytest.mark.usefixtures("story")
+def test_platform_can_start_at_a_day_and_show_fewer_shares(client: TestClient, auth_headers: Headers) -> None:
+    headers = auth_headers(roles=("admin",))
+    recent = client.get(PLATFORM, headers=headers, params={"since": "2026-11-23"}).json()
+    assert recent["users_active"] == 1
+    assert [share["tradingsymbol"] for share in recent["top_shares"]] == ["RELIANCE"]
+    first = client.get(PLATFORM, headers=headers, params={"top": 1}).json()
+    assert [share["tradingsymbol"] for share in first["top_shares"]] == ["INFY"]
+
+
+def test_platform_is_for_operators(client: TestClient, auth_headers: Headers) -> None:
+    answer = client.get(PLATFORM, headers=auth_headers())
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        (PATH, {"user_id": "me"}),
+        (PLATFORM, {"top": 0}),
+        (PLATFORM, {"top": 101}),
+        (PLATFORM, {"since": "yesterday"}),
+    ],
+)
+def test_bad_parameters_are_refused(
+    client: TestClient, auth_headers: Headers, path: str, params: dict[str, Any]
+) -> None:
+    answer = client.get(path, headers=auth_headers(roles=("admin",)), params=params)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_request"
