@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from fastapi.testclient import TestClient
 from sqlalchemy import inspect
 
 from common.db import Database, migration_state, run_downgrade, run_migrations
+from notification_service.__main__ import main
 from notification_service.models import Base
 
 PACKAGE = "notification_service"
@@ -18,18 +21,6 @@ PACKAGE = "notification_service"
 def is_own(_: object, name: str | None, kind: str, *__: object) -> bool:
     """Whether a table is the room's own: those of common are tested there."""
     return kind != "table" or name not in {"outbox", "inbox"}
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFICATION_")}
-    return subprocess.run(
-        [sys.executable, "-m", PACKAGE, *arguments],
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_models_and_migrations_agree(db: Database) -> None:
@@ -54,16 +45,28 @@ def test_migration_can_be_taken_back_and_made_again(scratch_database: Database) 
 
 
 def test_migrate_command_brings_a_database_to_head(scratch_database: Database) -> None:
-    done = run("migrate", NOTIFICATION_DATABASE_URL=scratch_database.url)
+    done = subprocess.run(
+        [sys.executable, "-m", PACKAGE, "migrate"],
+        env={**os.environ, "NOTIFICATION_DATABASE_URL": scratch_database.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     current, head = migration_state(PACKAGE, scratch_database)
     assert current == head
 
 
-def test_missing_database_is_named_and_unknown_command_gets_the_usage() -> None:
-    missing = run("migrate")
-    assert missing.returncode == 1
-    assert "NOTIFICATION_DATABASE_URL" in missing.stderr
-    unknown = run("serve")
-    assert unknown.returncode == 2
-    assert "usage:" in unknown.stderr
+def test_unknown_command_gets_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err.startswith(f"usage: python -m {PACKAGE}")
+
+
+def test_malformed_setting_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    monkeypatch.setenv("NOTIFICATION_PORT", "none")
+    assert main(["api"]) == 1
+    assert "NOTIFICATION_PORT" in capsys.readouterr().err
