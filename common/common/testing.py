@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -267,6 +268,7 @@ def new_rsa_pem() -> str:
     ).decode()
 
 
+@cache  # reading a private key costs 50 ms, and every authenticator of a test asks for nine
 def _public_jwk(pem: str, kid: str) -> dict[str, Any]:
     public = jwk.construct(pem, ALGORITHM).public_key().to_dict()
     return {**public, "kid": kid, "use": "sig", "alg": ALGORITHM}
