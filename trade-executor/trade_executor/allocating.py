@@ -186,8 +186,8 @@ def _tell(
             trading_date=trading_date(executed_at),
             exchange=block.exchange,
             tradingsymbol=block.tradingsymbol,
-            side=block.side,  # type: ignore[arg-type]
-            product=block.product,  # type: ignore[arg-type]
+            side=block.side,
+            product=block.product,
         )
         events.append((allocated, child.order_id, child.correlation_id))
         if total.state == "FILLED":

@@ -96,10 +96,9 @@ def close(session: Session, break_id: UUID, *, actor: str, reason: str) -> Recon
         raise NotFound(f"There is no break {break_id}.", code="break_not_found")
     if row.closed_at is not None:
         raise BreakAlreadyClosed(f"The break was closed by {row.closed_by}.")
-    row.closed_at = sa.func.clock_timestamp()  # type: ignore[assignment]
+    row.closed_at = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     row.closed_by, row.closed_reason = actor, reason
     session.flush()
-    session.refresh(row)
     return row
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from common import metrics, outbox
-from common.db import Database
+from common.db import Database, run_in_transaction
 from common.logging import get_logger
 from trade_executor import breaks, closing, control, states
 from trade_executor.brokers.base import Broker
@@ -74,6 +74,15 @@ def request_block_cancel(session: Session, block: Block, reason: str) -> None:
     log.info("block.cancel_requested", block_id=str(block.block_id), reason=reason)
 
 
+def take_off_market(db: Database, block_id: UUID, reason: str) -> None:
+    """`request_block_cancel` in a transaction of its own."""
+
+    def work(session: Session) -> None:
+        request_block_cancel(session, closing.lock_block(session, block_id), reason)
+
+    run_in_transaction(db, work)
+
+
 def back_to_pool(reason: str) -> closing.ToPool:
     """How orders return to the pool when their block was taken off the market for `reason`."""
     return closing.ToPool(YIELD_HOLD_S if reason == YIELD else 0.0)
@@ -115,7 +124,7 @@ def claim_cancel(db: Database, attempt_id: int, *, account: str, epoch: int, set
         ).one_or_none()
         if row is None:
             return None
-        if not control.claim(session, account, epoch=epoch, kind="cancel"):
+        if control.claim(session, account, epoch=epoch, kind="cancel") is None:
             session.rollback()
             return None
         if row.cancel_sends == settings.cancel_sends_max:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -41,9 +42,10 @@ Rest = Close | ToPool
 CANCELLED_BY_USER = Close("CANCELLED", "cancelled_by_user", "Cancelled at the user's request.")
 
 
-def ids_of(order_ids: Sequence[UUID]) -> sa.ColumnElement[list[UUID]]:
+def ids_of(order_ids: Sequence[UUID]) -> sa.BindParameter[Any]:
     """Order ids as one array parameter, however many."""
-    return sa.bindparam(None, list(order_ids), type_=ARRAY(sa.Uuid), unique=True)
+    array: Any = ARRAY(sa.Uuid)
+    return sa.bindparam(None, list(order_ids), type_=array, unique=True)
 
 
 def close_orders(session: Session, order_ids: Sequence[UUID], close: Close) -> None:

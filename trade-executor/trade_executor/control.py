@@ -6,6 +6,7 @@ minute a bucket whose size plus refill stays within the limit of any sixty secon
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import sqlalchemy as sa
@@ -43,7 +44,7 @@ WHERE account = :account AND epoch = :epoch AND trading_state = ANY(:states)
     AND {_WINDOW_FREE_AT} <= clock_timestamp()
     AND {_TOKENS} >= 1
     AND {_USED_TODAY} < CASE WHEN :is_place THEN places_per_day ELSE sends_per_day END
-RETURNING day_value_paise <= value_per_day_paise AS within_value
+RETURNING day_value_paise <= value_per_day_paise AS within_value, send_times[cardinality(send_times)] AS claimed_at
 """  # noqa: S608  fragments above, no input
 
 _ALLOWANCE = f"""
@@ -99,8 +100,8 @@ def take_over(session: Session, account: str) -> int:
     return int(session.execute(statement.returning(Control.epoch)).scalar_one())
 
 
-def claim(session: Session, account: str, *, epoch: int, kind: Kind, value_paise: int = 0) -> bool:
-    """Take one send from the budget; False when the state, the epoch or a rate limit forbids it.
+def claim(session: Session, account: str, *, epoch: int, kind: Kind, value_paise: int = 0) -> datetime | None:
+    """Take one send from the budget; answers its instant (database time), None when the state, the epoch or a rate limit forbids it.
 
     Raises DayValueExceeded when the day's gross value would pass its limit; roll back then. Hold the transaction short and commit it before the call: until then nobody else of this account can send or halt.
     """
@@ -115,7 +116,8 @@ def claim(session: Session, account: str, *, epoch: int, kind: Kind, value_paise
         },
     ).one_or_none()
     if row is None:
-        return False
+        return None
     if not row.within_value:
         raise DayValueExceeded(account)
-    return True
+    claimed_at: datetime = row.claimed_at
+    return claimed_at

@@ -68,4 +68,5 @@ class Desk:
     def database_now(self) -> datetime:
         """The database's clock: the one that ages are measured with."""
         with self.db.transaction() as session:
-            return session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now: datetime = session.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now

@@ -5,7 +5,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from common.clock import trading_date
-from common.db import Database, run_in_transaction
+from common.db import Database
 from common.market_data import SessionInfo
 from trade_executor import cancelling, closing
 from trade_executor.models import Block, BrokerOrder, ChildOrder
@@ -52,12 +52,7 @@ def _cancel_blocks(db: Database, account: str, first_day: date) -> None:
             .limit(ROWS_PER_SWEEP)
         ).all()
     for block_id in block_ids:
-        run_in_transaction(
-            db,
-            lambda session, block_id=block_id: cancelling.request_block_cancel(
-                session, closing.lock_block(session, block_id), cancelling.EXPIRY
-            ),
-        )
+        cancelling.take_off_market(db, block_id, cancelling.EXPIRY)
 
 
 def market_open(session_info: SessionInfo, now: datetime) -> bool:

@@ -102,6 +102,6 @@ def _move(session: Session, row: Control, state: str, *, actor: str, reason: str
     # A sender that read the old state must fail its claim even if it is resumed at once.
     row.epoch += 1
     session.flush()
-    event = TradingHalted(account=row.account, state=state, actor=actor, reason=reason)  # type: ignore[arg-type]
+    event = TradingHalted(account=row.account, state=state, actor=actor, reason=reason)
     outbox.record(session, event, source=SERVICE, aggregate_id=row.account)
     log.warning("control.changed", account=row.account, state=state, actor=actor, reason=reason)

@@ -34,7 +34,7 @@ def step(desk: Desk, account: str) -> None:
     """One round for one account."""
     desk.access.keep(account)
     for work in (_observe_if_due, sweep, pump):
-        _guarded(work, desk, account)
+        guarded(work, desk, account)
 
 
 def run(desk: Desk, stop: threading.Event) -> None:
@@ -42,7 +42,7 @@ def run(desk: Desk, stop: threading.Event) -> None:
     with bound(service=SERVICE):
         while not stop.is_set():
             started = time.monotonic()
-            _guarded(step, desk, desk.settings.account)
+            guarded(step, desk, desk.settings.account)
             stop.wait(max(0.0, desk.settings.loop_seconds - (time.monotonic() - started)))
 
 
@@ -51,8 +51,8 @@ def _observe_if_due(desk: Desk, account: str) -> None:
         polling.observe(desk, account)
 
 
-def _guarded(work: Callable[[Desk, str], object], desk: Desk, account: str) -> None:
-    # A step that cannot go on must not keep the others from running: an unreadable book still lets users cancel.
+def guarded(work: Callable[[Desk, str], object], desk: Desk, account: str) -> None:
+    """Run a step; one that cannot go on must not keep the others from running, and is made again next time."""
     try:
         work(desk, account)
     except (SQLAlchemyError, AppError, BrokerReadFailed, IllegalTransition, LookupError, ValueError, OSError) as error:

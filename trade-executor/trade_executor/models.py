@@ -6,7 +6,7 @@ row per broker trade, one allocation per order and round.
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
     Text,
     UniqueConstraint,
@@ -28,13 +29,20 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common.db import UtcDateTime, declarative_base
+from common.db import NAMING, UtcDateTime
 from common.outbox import add_tables
 from trade_executor import states
 
-Base = declarative_base()
+
+class Base(DeclarativeBase):
+    """Base of the executor's tables."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
 add_tables(Base.metadata)
 
 

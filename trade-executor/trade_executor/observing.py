@@ -324,5 +324,6 @@ def _older(session: Session, instant: datetime, seconds: float) -> bool:
     return float(age) > seconds
 
 
-def _texts(values: Iterable[str]) -> sa.BindParameter[list[str]]:
-    return sa.bindparam(None, list(values), type_=sa.ARRAY(sa.Text), unique=True)
+def _texts(values: Iterable[str]) -> sa.BindParameter[Any]:
+    array: Any = sa.ARRAY(sa.Text)
+    return sa.bindparam(None, list(values), type_=array, unique=True)

@@ -1,5 +1,7 @@
 """Reading the broker: one poller an account, repeated wake-ups share a read, every read is followed by its allocation."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 
 from common.db import Database
@@ -43,7 +45,7 @@ def advance(db: Database, account: str) -> None:
         allocating.advance_block(db, block_id)
 
 
-def _read(desk: Desk, account: str, started_at: object) -> bool:
+def _read(desk: Desk, account: str, started_at: datetime) -> bool:
     live: LiveSession | None = None
     try:
         live = desk.access.current(account)
@@ -61,7 +63,7 @@ def _read(desk: Desk, account: str, started_at: object) -> bool:
         trades,
         started_at=started_at,
         settings=desk.settings,
-        seen=desk.seen,  # type: ignore[arg-type]
+        seen=desk.seen,
     )
     return True
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from common.logging import get_logger
 from trade_executor import cancelling, control, cutting, resolving, sending
 from trade_executor import outcome as verdicts
+from trade_executor.batching import BlockKey
 from trade_executor.brokers.base import BrokerSessionExpired, Refused
 from trade_executor.desk import Desk
 from trade_executor.locks import advisory_lock
@@ -37,7 +38,7 @@ class _Look:
     wait_s: float = 0.0
     cancel: int | None = None
     intent: int | None = None
-    key: cutting.BlockKey | None = None
+    key: BlockKey | None = None
     in_the_way: list[UUID] = field(default_factory=list)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from common.db import Database, run_in_transaction
 from common.logging import get_logger
@@ -63,7 +63,7 @@ def sweep(db: Database, account: str, settings: Settings) -> None:
     _cancel_asked_in_flight(db, account)
 
 
-def _before(column: Any, seconds: float) -> sa.ColumnElement[bool]:
+def _before(column: InstrumentedAttribute[Any], seconds: float) -> sa.ColumnElement[bool]:
     return column <= _now - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
@@ -142,12 +142,7 @@ def _cancel_asked_in_flight(db: Database, account: str) -> None:
             .limit(ROWS_PER_SWEEP)
         ).all()
     for block_id in found:
-        run_in_transaction(
-            db,
-            lambda session, block_id=block_id: cancelling.request_block_cancel(
-                session, closing.lock_block(session, block_id), cancelling.USER
-            ),
-        )
+        cancelling.take_off_market(db, block_id, cancelling.USER)
 
 
 def _complain_about_trades(db: Database, account: str, settings: Settings) -> None:
@@ -172,9 +167,4 @@ def _complain_about_trades(db: Database, account: str, settings: Settings) -> No
 def give_way(db: Database, block_ids: Sequence[UUID]) -> None:
     """Break up live blocks that have kept opposite demand waiting: their orders come back after it had its turn."""
     for block_id in block_ids:
-        run_in_transaction(
-            db,
-            lambda session, block_id=block_id: cancelling.request_block_cancel(
-                session, closing.lock_block(session, block_id), cancelling.YIELD
-            ),
-        )
+        cancelling.take_off_market(db, block_id, cancelling.YIELD)

@@ -52,6 +52,16 @@ def next_intent(session: Session, account: str) -> int | None:
 
 def claim(db: Database, attempt_id: int, *, epoch: int) -> Claimed | None:
     """Take the right to send an attempt; None when the switch, the budget, the epoch or the attempt forbids it."""
+    try:
+        return _claim(db, attempt_id, epoch=epoch)
+    except control.DayValueExceeded as exceeded:
+        with db.transaction() as session:
+            reason = "the day's limit of traded value is reached"
+            kill_switch.stop_if_running(session, str(exceeded), "CANCEL_ONLY", actor="system", reason=reason)
+        return None
+
+
+def _claim(db: Database, attempt_id: int, *, epoch: int) -> Claimed | None:
     with db.transaction() as session:
         block_id = session.scalar(sa.select(BrokerOrder.block_id).where(BrokerOrder.attempt_id == attempt_id))
         if block_id is None:
@@ -69,16 +79,11 @@ def claim(db: Database, attempt_id: int, *, epoch: int) -> Claimed | None:
             return None
         value_paise = (block.price_paise or 0) * attempt.quantity
         account = block.account
-        try:
-            if not control.claim(session, account, epoch=epoch, kind="place", value_paise=value_paise):
-                return None
-        except control.DayValueExceeded:
-            session.rollback()
-            reason = "the day's limit of traded value is reached"
-            kill_switch.stop_if_running(session, account, "CANCEL_ONLY", actor="system", reason=reason)
+        claimed_at = control.claim(session, account, epoch=epoch, kind="place", value_paise=value_paise)
+        if claimed_at is None:
             return None
         attempt.state = states.ATTEMPT.require(attempt.state, "SENDING")
-        attempt.sent_at = session.execute(sa.select(_now)).scalar_one()
+        attempt.sent_at = claimed_at
         if block.state == "SEALED":
             block.state = states.BLOCK.require(block.state, "WORKING")
         request = cutting.thaw(attempt.request, attempt.tag)

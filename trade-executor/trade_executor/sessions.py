@@ -5,6 +5,7 @@ secret and access tokens are sealed in the database and never logged.
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from common.clock import Clock, trading_date
+from common.config import InvalidSettings
 from common.db import Database
 from common.errors import Conflict, NotFound, Unavailable
 from common.logging import get_logger
@@ -39,6 +41,17 @@ class LiveTradingNotAllowed(Conflict):
 
 class BrokerUnreachable(Unavailable):
     """The broker did not answer; try again shortly."""
+
+
+def sealer_from(settings: Settings) -> Sealer:
+    """The sealer of a process; raises InvalidSettings when there is no usable master key."""
+    keys = {version: key.get_secret_value() for version, key in settings.seal_keys.items()}
+    if settings.seal_key_current not in keys:
+        raise InvalidSettings(f"EXECUTOR_SEAL_KEYS has no key of version {settings.seal_key_current}")
+    try:
+        return Sealer.from_base64(keys, settings.seal_key_current)
+    except ValueError as error:
+        raise InvalidSettings(f"EXECUTOR_SEAL_KEYS: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -185,10 +198,15 @@ class KiteAccess:
         log.info("broker.session_started", account=account, session_id=str(session_id), actor=actor)
         return row
 
-    def login_url(self, account: str) -> str:
-        """The page on which the account's owner logs in; raises NotFound."""
+    def login_url(self, account: str, redirect_params: Mapping[str, str]) -> str:
+        """The page on which the account's owner logs in; the parameters come back to the callback. Raises NotFound."""
         api_key, _ = self.credentials(account)
-        return login_url(api_key, root=self._settings.kite_root, simulator_hosts=self._settings.simulator_hosts)
+        return login_url(
+            api_key,
+            redirect_params,
+            root=self._settings.kite_root,
+            simulator_hosts=self._settings.simulator_hosts,
+        )
 
     def credentials(self, account: str) -> tuple[str, str]:
         """(API key, API secret) of an account; raises NotFound."""
