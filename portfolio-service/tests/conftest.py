@@ -1,6 +1,6 @@
 """The room as its tests see it: the real app over real PostgreSQL, events handled as the platform hands them over."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
@@ -8,19 +8,20 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
 from common.clock import FixedClock
 from common.consumers import handle
 from common.db import Database
 from common.events import Envelope, Event, OrderAllocated, OrderClosed, OrderWorking
 from common.outbox import outbox
 from common.testing import StaticMarketData, client_for
-from fastapi.testclient import TestClient
 from portfolio_service import ledger_check
 from portfolio_service.app import create_app
 from portfolio_service.config import NAME, Settings
 from portfolio_service.consumers import make_handlers
 from portfolio_service.models import UserOrder
-from sqlalchemy import text
 
 PRICES = {
     ("NSE", "INFY"): 1_500_00,
@@ -211,11 +212,11 @@ def room(
     market: StaticMarketData,
     authenticator: Callable[..., Any],
     auth_headers: Callable[..., dict[str, str]],
-) -> Iterator[Room]:
+) -> Room:
     def client(settings: Settings) -> TestClient:
         return client_for(create_app(settings, db=db, authenticator=authenticator(NAME), market=market, clock=clock))
 
     def headers(user_id: UUID, **token: Any) -> dict[str, str]:
         return auth_headers(user_id, lifetime_s=30 * 86_400, **token)
 
-    yield Room(db, clock, market, client, headers)
+    return Room(db, clock, market, client, headers)
