@@ -21,11 +21,37 @@ DELIVERY_LIMIT = 10
 CONFIRM_TIMEOUT_S = 5.0
 REDELIVERY_PAUSE_S = 0.2
 
-Handler = Callable[[Envelope], None]
+BATCH_MAX = 100
+
+Handler = Callable[[Sequence[Envelope]], None]
+"""Handles one or more messages; returning acknowledges all of them, raising none of them."""
 
 
 class BusUnavailable(Exception):
     """The bus cannot take or give messages now."""
+
+
+def deliver(queue: str, handler: Handler, envelopes: Sequence[Envelope]) -> list[bool]:
+    """Give messages to a handler, together and, when that fails, one by one; answers which were handled."""
+    if len(envelopes) > 1 and _handled(queue, handler, envelopes):
+        return [True] * len(envelopes)
+    return [_handled(queue, handler, [envelope]) for envelope in envelopes]
+
+
+def _handled(queue: str, handler: Handler, envelopes: Sequence[Envelope]) -> bool:
+    try:
+        handler(envelopes)
+    except Exception as error:  # the boundary of foreign code: any failure is delivered again, then set aside
+        log.warning(
+            "bus.handler_failed",
+            queue=queue,
+            types=sorted({envelope.type for envelope in envelopes}),
+            message_ids=[str(envelope.id) for envelope in envelopes],
+            error=type(error).__name__,
+            exc_info=error,
+        )
+        return False
+    return True
 
 
 class Bus(Protocol):
@@ -40,10 +66,10 @@ class Bus(Protocol):
         ...
 
     def consume(self, queue: str, handler: Handler, stop: threading.Event) -> None:
-        """Give the queue's messages to `handler`, one at a time, until told to stop.
+        """Give the queue's messages to `handler`, those that wait together in one call, until told to stop.
 
-        A handler that returns has acknowledged; one that raises gets the message again, at most DELIVERY_LIMIT times,
-        after which it is a dead letter.
+        When a call with several messages raises, each is given again alone. A message whose own call raises comes
+        again, at most DELIVERY_LIMIT times, after which it is a dead letter.
         """
         ...
 
@@ -76,11 +102,11 @@ class _LocalQueue:
                 self.changed.notify()
             return delivery
 
-    def take(self, timeout: float) -> _Delivery | None:
+    def take(self, timeout: float) -> list[_Delivery]:
         with self.changed:
             if not self.waiting:
                 self.changed.wait(timeout)
-            return self.waiting.popleft() if self.waiting else None
+            return [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH_MAX))]
 
     def finish(self, delivery: _Delivery) -> None:
         with self.changed:
@@ -130,25 +156,15 @@ class LocalBus:
     def consume(self, queue: str, handler: Handler, stop: threading.Event) -> None:
         local = self._queue(queue)
         while not stop.is_set():
-            delivery = local.take(timeout=0.2)
-            if delivery is None:
+            batch = local.take(timeout=0.2)
+            if not batch:
                 continue
-            delivery.attempts += 1
-            try:
-                handler(delivery.envelope)
-            except Exception as error:  # the boundary of foreign code: any failure is redelivered, then buried
-                log.warning(
-                    "bus.handler_failed",
-                    queue=queue,
-                    type=delivery.envelope.type,
-                    message_id=str(delivery.envelope.id),
-                    attempt=delivery.attempts,
-                    error=type(error).__name__,
-                    exc_info=error,
-                )
-                self._fail(local, queue, delivery, stop)
-            else:
-                local.finish(delivery)
+            handled = deliver(queue, handler, [delivery.envelope for delivery in batch])
+            for delivery, done in zip(batch, handled, strict=True):
+                if done:
+                    local.finish(delivery)
+                else:
+                    self._fail(local, queue, delivery, stop)
 
     def dead_letters(self, queue: str) -> list[Envelope]:
         """Messages given up after DELIVERY_LIMIT attempts, oldest first."""
@@ -162,6 +178,7 @@ class LocalBus:
 
     @staticmethod
     def _fail(local: _LocalQueue, queue: str, delivery: _Delivery, stop: threading.Event) -> None:
+        delivery.attempts += 1
         if delivery.attempts >= DELIVERY_LIMIT:
             local.bury(delivery)
             log.error("bus.dead_letter", queue=queue, message_id=str(delivery.envelope.id), type=delivery.envelope.type)

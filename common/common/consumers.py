@@ -1,8 +1,12 @@
-"""Consuming events: inbox row, effect and outgoing events in one transaction, acknowledged after its commit."""
+"""Consuming events: inbox rows, effects and outgoing events in one transaction, acknowledged after its commit.
+
+Messages that arrive together share a transaction; if it fails, each gets one of its own, so that one bad message never
+fails its neighbours.
+"""
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -21,31 +25,42 @@ EventHandler = Callable[[Session, Any, Envelope], None]
 Handlers = Mapping[type[Event], EventHandler]
 
 
-def handle(db: Database, consumer: str, handlers: Handlers, envelope: Envelope) -> bool:
-    """Apply one message once; answers False when its effect was already there."""
+def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[Envelope]) -> int:
+    """Apply messages, each once, in one transaction; answers how many effects were new."""
+    started = time.monotonic()
+
+    def work(session: Session) -> list[bool]:
+        return [_apply(session, consumer, handlers, envelope) for envelope in envelopes]
+
+    applied = run_in_transaction(db, work)
+    ms = round((time.monotonic() - started) * 1000, 1)
+    for envelope, new in zip(envelopes, applied, strict=True):
+        with bound(correlation_id=envelope.correlation_id, service=consumer):
+            log.info(
+                "consumer.handled" if new else "consumer.repeat",
+                type=envelope.type,
+                message_id=str(envelope.id),
+                aggregate_id=envelope.aggregate_id,
+                together=len(envelopes),
+                ms=ms,
+            )
+        metrics.messages_consumed.labels(consumer, envelope.type, "applied" if new else "repeat").inc()
+    return sum(applied)
+
+
+def _apply(session: Session, consumer: str, handlers: Handlers, envelope: Envelope) -> bool:
     event_type = REGISTRY.get(envelope.type)
     if event_type is None or event_type not in handlers:
         log.warning("consumer.unknown_event", consumer=consumer, type=envelope.type, message_id=str(envelope.id))
         return False
-
-    def work(session: Session) -> bool:
+    with bound(correlation_id=envelope.correlation_id, service=consumer):
         if not claim(session, consumer, envelope.id):
             return False
         handlers[event_type](session, envelope.event(), envelope)
-        return True
-
-    started = time.monotonic()
-    with bound(correlation_id=envelope.correlation_id, service=consumer):
-        applied = run_in_transaction(db, work)
-        log.info(
-            "consumer.handled" if applied else "consumer.repeat",
-            type=envelope.type,
-            message_id=str(envelope.id),
-            aggregate_id=envelope.aggregate_id,
-            ms=round((time.monotonic() - started) * 1000, 1),
-        )
-    metrics.messages_consumed.labels(consumer, envelope.type, "applied" if applied else "repeat").inc()
-    return applied
+        # The next message of the batch reads rows as they are now, never objects this one has loaded.
+        session.flush()
+        session.expunge_all()
+    return True
 
 
 def run_consumer(
@@ -59,12 +74,12 @@ def run_consumer(
 ) -> None:
     """Consume the room's queue (`consumer` names both queue and inbox) until told to stop.
 
-    `after_commit` runs after each applied message, outside its transaction: the place for a wake-up.
+    `after_commit` runs after new effects were committed, outside their transaction: the place for a wake-up.
     """
     bus.declare(consumer, handlers)
 
-    def on_message(envelope: Envelope) -> None:
-        if handle(db, consumer, handlers, envelope) and after_commit is not None:
+    def on_messages(envelopes: Sequence[Envelope]) -> None:
+        if handle(db, consumer, handlers, envelopes) and after_commit is not None:
             after_commit()
 
-    bus.consume(consumer, on_message, stop)
+    bus.consume(consumer, on_messages, stop)

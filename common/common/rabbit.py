@@ -7,7 +7,6 @@ connection belongs to one thread: publishing and every consumer have a connectio
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
 from uuid import UUID
 
 import pika
@@ -15,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, NackError, UnroutableError
 from pydantic import ValidationError
 
-from common.bus import DELIVERY_LIMIT, BusUnavailable, Handler
+from common.bus import BATCH_MAX, DELIVERY_LIMIT, BusUnavailable, Handler, deliver
 from common.events import Envelope, Event
 from common.logging import get_logger
 
@@ -25,7 +24,7 @@ EXCHANGE = "saras.events"
 HEARTBEAT_S = 60
 BLOCKED_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 5
-PREFETCH = 20
+PREFETCH = BATCH_MAX
 IDLE_WAIT_S = 0.5
 RECONNECT_PAUSE_S = 1.0
 UNROUTED_LENGTH_MAX = 10_000
@@ -113,38 +112,39 @@ class RabbitBus:
         channel = self._open()
         try:
             channel.basic_qos(prefetch_count=PREFETCH)
+            waiting: list[tuple[int, Envelope]] = []
             for method, _, body in channel.consume(self._prefix + queue, inactivity_timeout=IDLE_WAIT_S):
                 if stop.is_set():
                     return
-                if method is not None:
-                    self._deliver(channel, queue, method, body, handler)
+                if method is not None and (envelope := self._read(channel, queue, method.delivery_tag, body)):
+                    waiting.append((method.delivery_tag, envelope))
+                # Whatever has arrived already goes into one call; nothing waits for company.
+                if waiting and (channel.get_waiting_message_count() == 0 or len(waiting) == BATCH_MAX):
+                    self._deliver(channel, queue, handler, waiting)
+                    waiting = []
         finally:
             _close(channel)
 
     @staticmethod
-    def _deliver(channel: BlockingChannel, queue: str, method: Any, body: bytes, handler: Handler) -> None:
+    def _read(channel: BlockingChannel, queue: str, delivery_tag: int, body: bytes) -> Envelope | None:
         try:
-            envelope = Envelope.model_validate_json(body)
+            return Envelope.model_validate_json(body)
         except ValidationError:
             log.exception("bus.unreadable_message", queue=queue)
-            channel.basic_reject(method.delivery_tag, requeue=False)
-            return
-        try:
-            handler(envelope)
-        except Exception as error:  # the boundary of foreign code: any failure is redelivered, then dead-lettered
-            log.warning(
-                "bus.handler_failed",
-                queue=queue,
-                type=envelope.type,
-                message_id=str(envelope.id),
-                redelivered=method.redelivered,
-                error=type(error).__name__,
-                exc_info=error,
-            )
-            # A reject counts towards the delivery limit in every RabbitMQ release; a nack does not in the newest.
-            channel.basic_reject(method.delivery_tag, requeue=True)
-        else:
-            channel.basic_ack(method.delivery_tag)
+            channel.basic_reject(delivery_tag, requeue=False)
+            return None
+
+    @staticmethod
+    def _deliver(
+        channel: BlockingChannel, queue: str, handler: Handler, waiting: Sequence[tuple[int, Envelope]]
+    ) -> None:
+        handled = deliver(queue, handler, [envelope for _, envelope in waiting])
+        for (delivery_tag, _), done in zip(waiting, handled, strict=True):
+            if done:
+                channel.basic_ack(delivery_tag)
+            else:
+                # A reject counts towards the delivery limit in every RabbitMQ release; a nack does not in the newest.
+                channel.basic_reject(delivery_tag, requeue=True)
 
     def _publish_one(self, channel: BlockingChannel, envelope: Envelope) -> bool:
         properties = pika.BasicProperties(

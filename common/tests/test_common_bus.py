@@ -1,7 +1,7 @@
 """The bus contract, over every bus: what is confirmed is safe, what fails comes again, poison is set aside."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -53,9 +53,9 @@ def test_every_bound_queue_gets_the_message_before_it_is_confirmed(any_bus: AnyB
     any_bus.declare("c", [UserRegistered])
     message = cancel()
     with (
-        consuming(any_bus, "a", lambda e: seen.append(("a", e))),
-        consuming(any_bus, "b", lambda e: seen.append(("b", e))),
-        consuming(any_bus, "c", lambda e: seen.append(("c", e))),
+        consuming(any_bus, "a", lambda batch: seen.extend(("a", e) for e in batch)),
+        consuming(any_bus, "b", lambda batch: seen.extend(("b", e) for e in batch)),
+        consuming(any_bus, "c", lambda batch: seen.extend(("c", e) for e in batch)),
     ):
         assert any_bus.publish([message]) == {message.id}
         eventually(lambda: sorted(queue for queue, _ in seen) == ["a", "b"])
@@ -78,7 +78,7 @@ def test_an_unhandled_message_is_not_confirmed_and_joins_its_repeat(
     seen: list[Envelope] = []
     after = cancel()
     monkeypatch.setattr(bus_module, "CONFIRM_TIMEOUT_S", 5)
-    with consuming(local_bus, "a", seen.append):
+    with consuming(local_bus, "a", seen.extend):
         assert local_bus.publish([after]) == {after.id}
     assert [envelope.id for envelope in seen] == [message.id, after.id]
 
@@ -87,8 +87,8 @@ def test_an_unhandled_message_is_not_confirmed_and_joins_its_repeat(
 def test_a_failing_handler_gets_the_message_again(any_bus: AnyBus) -> None:
     attempts: list[Envelope] = []
 
-    def fails_twice(envelope: Envelope) -> None:
-        attempts.append(envelope)
+    def fails_twice(envelopes: Sequence[Envelope]) -> None:
+        attempts.extend(envelopes)
         if len(attempts) < 3:
             raise RuntimeError("not yet")
 
@@ -105,10 +105,10 @@ def test_poison_becomes_a_dead_letter_and_lets_others_pass(any_bus: AnyBus) -> N
     poison, good = cancel(), cancel()
     handled: list[Envelope] = []
 
-    def handler(envelope: Envelope) -> None:
-        if envelope.id == poison.id:
+    def handler(envelopes: Sequence[Envelope]) -> None:
+        if poison in envelopes:
             raise RuntimeError("poison")
-        handled.append(envelope)
+        handled.extend(envelopes)
 
     any_bus.declare("a", [OrderCancelRequested])
     with consuming(any_bus, "a", handler):

@@ -140,9 +140,9 @@ def test_one_message_in_parallel_has_one_effect(db: Database) -> None:
     )
     with ThreadPoolExecutor(8) as pool:
         applied = list(
-            pool.map(lambda _: handle(db, "room", {OrderCancelRequested: insert_effect}, envelope), range(16))
+            pool.map(lambda _: handle(db, "room", {OrderCancelRequested: insert_effect}, [envelope]), range(16))
         )
-    assert sorted(applied) == [False] * 15 + [True]
+    assert sorted(applied) == [0] * 15 + [1]
     assert effect_count(db) == 1
 
 
@@ -157,9 +157,9 @@ def test_a_failing_effect_leaves_no_inbox_row(db: Database) -> None:
         payload=event.model_dump(mode="json"),
     )  # fmt: skip
     with pytest.raises(RuntimeError):
-        handle(db, "room", {OrderCancelRequested: fail}, envelope)
+        handle(db, "room", {OrderCancelRequested: fail}, [envelope])
     assert effect_count(db) == 0
-    assert handle(db, "room", {OrderCancelRequested: insert_effect}, envelope)
+    assert handle(db, "room", {OrderCancelRequested: insert_effect}, [envelope])
     assert effect_count(db) == 1
 
 

@@ -107,7 +107,7 @@ class Room:
             recorded_at=event.occurred_at,
             payload=event.model_dump(mode="json"),
         )
-        return handle(self.db, NAME, self.handlers, envelope)
+        return handle(self.db, NAME, self.handlers, [envelope]) == 1
 
     def row(self, order_id: UUID) -> UserOrder:
         with self.db.session() as session:
