@@ -16,7 +16,7 @@ def create_app(
     """The room's app; `clock` (default: the machine's) dates readings and removals."""
     return service_app(
         name=NAME,
-        title="Saras notifications",
+        title="Saras notification-service",
         package="notification_service",
         routers=[routes.router],
         db=db,

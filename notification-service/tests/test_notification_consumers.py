@@ -1,6 +1,7 @@
 """Facts become notifications once, whatever is repeated or overtakes."""
 
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,9 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, select
 
+from common.bus import LocalBus
+from common.consumers import run_consumer
 from common.db import Database
-from common.events import CashMoved, Event, KycChanged, OrderUpdated
+from common.events import CashMoved, Envelope, Event, KycChanged, OrderUpdated
 from notification_service import service
+from notification_service.config import NAME
+from notification_service.consumers import HANDLERS
 from notification_service.models import Notification
 from notification_service.texts import UnknownStatus
 
@@ -28,6 +33,16 @@ def told(db: Database) -> set[tuple[Any, ...]]:
 def count(db: Database) -> int:
     with db.session() as session:
         return session.execute(select(func.count()).select_from(Notification)).scalar_one()
+
+
+def enveloped(event: Event) -> Envelope:
+    return Envelope(
+        type=event.type_name(),
+        source="portfolio-service",
+        occurred_at=event.occurred_at,
+        recorded_at=event.occurred_at,
+        payload=event.model_dump(mode="json"),
+    )
 
 
 def story(order_updated: Make, user_id: UUID) -> list[Event]:
@@ -95,3 +110,21 @@ def test_unknown_status_leaves_nothing_and_can_be_delivered_again(
         with pytest.raises(UnknownStatus):
             consume(event, message_id)
     assert count(db) == 0
+
+
+def test_consumer_takes_the_rooms_queue_from_a_bus(db: Database, order_updated: Make, local_bus: LocalBus) -> None:
+    stop = threading.Event()
+    local_bus.declare(NAME, HANDLERS)
+    consumer = threading.Thread(
+        target=run_consumer,
+        args=(local_bus, db),
+        kwargs={"consumer": NAME, "handlers": HANDLERS, "stop": stop},
+    )
+    consumer.start()
+    try:
+        envelope = enveloped(order_updated())
+        assert local_bus.publish([envelope]) == {envelope.id}  # confirmed only after our commit
+        assert count(db) == 1
+    finally:
+        stop.set()
+        consumer.join()
