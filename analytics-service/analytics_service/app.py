@@ -16,7 +16,7 @@ def create_app(
     """The room's app; `clock` (default: the machine's) dates the answers."""
     return service_app(
         name=NAME,
-        title="Saras analytics",
+        title="Saras analytics-service",
         package="analytics_service",
         routers=[routes.router],
         db=db,

@@ -73,7 +73,7 @@ def consume(db: Database) -> Callable[..., UUID]:
             recorded_at=event.occurred_at,
             payload=event.model_dump(mode="json"),
         )
-        handle(db, NAME, HANDLERS, envelope)
+        handle(db, NAME, HANDLERS, [envelope])
         return envelope.id
 
     return deliver

@@ -1,6 +1,7 @@
 """The read model is the same whatever is repeated, lost and sent again, or overtakes."""
 
 import random
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from analytics_service.config import NAME
 from analytics_service.consumers import HANDLERS
 from analytics_service.models import CashFlow, OrderFact, Trade
 from analytics_service.summaries import user_summary
+from common.bus import LocalBus
+from common.consumers import run_consumer
 from common.db import Database
 from common.events import CashMoved, Envelope, Event, OrderUpdated
 from common.testing import TRADING_DAY
@@ -91,15 +95,19 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return events
 
 
+def enveloped(event: Event) -> Envelope:
+    return Envelope(
+        type=event.type_name(),
+        source="portfolio-service",
+        occurred_at=event.occurred_at,
+        recorded_at=event.occurred_at,
+        payload=event.model_dump(mode="json"),
+    )
+
+
 def book(session: Session, events: list[Event]) -> None:
     for event in events:
-        envelope = Envelope(
-            type=event.type_name(),
-            source="portfolio-service",
-            occurred_at=event.occurred_at,
-            recorded_at=event.occurred_at,
-            payload=event.model_dump(mode="json"),
-        )
+        envelope = enveloped(event)
         HANDLERS[type(event)](session, envelope.event(), envelope)
 
 
@@ -188,3 +196,24 @@ def test_committed_messages_are_booked_once(
     with db.session() as session:
         rows = model(session)
     assert [len(rows["order_fact"]), len(rows["trade"])] == [1, 1]
+
+
+def test_consumer_takes_the_rooms_queue_from_a_bus(
+    db: Database, order_updated: Callable[..., OrderUpdated], local_bus: LocalBus
+) -> None:
+    stop = threading.Event()
+    local_bus.declare(NAME, HANDLERS)
+    consumer = threading.Thread(
+        target=run_consumer,
+        args=(local_bus, db),
+        kwargs={"consumer": NAME, "handlers": HANDLERS, "stop": stop},
+    )
+    consumer.start()
+    try:
+        envelope = enveloped(order_updated())
+        assert local_bus.publish([envelope]) == {envelope.id}  # confirmed only after our commit
+        with db.session() as session:
+            assert len(model(session)["trade"]) == 1
+    finally:
+        stop.set()
+        consumer.join()

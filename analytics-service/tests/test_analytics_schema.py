@@ -59,8 +59,10 @@ def test_migrate_command_brings_a_database_to_head(scratch_database: Database) -
 
 
 def test_unknown_command_gets_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve"]) == 2
-    assert capsys.readouterr().err.startswith(f"usage: python -m {PACKAGE}")
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"usage: {PACKAGE}")
 
 
 def test_malformed_setting_is_named(
