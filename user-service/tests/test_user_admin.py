@@ -94,12 +94,18 @@ def test_users_are_found_by_page_and_filter(house):
     assert found("status=suspended") == (["anita"], 1)
 
 
-@pytest.mark.parametrize(
-    "query", ["page=0", "page=-1", "page_size=101", "page=x", "page=99999999999999999999", "status=gone", "email=%00a"]
-)
-def test_bad_queries_are_refused(house, query):
-    answer = call(house, "GET", f"/admin/users?{query}", None, house.admin())
-    assert answer.status_code == 422
+def test_bad_queries_are_refused(house):
+    admin = house.admin()
+    for query in [
+        "page=0",
+        "page=-1",
+        "page_size=101",
+        "page=x",
+        "page=99999999999999999999",
+        "status=gone",
+        "email=%00a",
+    ]:
+        assert call(house, "GET", f"/admin/users?{query}", None, admin).status_code == 422, query
 
 
 def test_suspending_ends_sessions_and_reactivating_lets_in_again(house, service_identity):
@@ -159,10 +165,10 @@ def test_a_token_that_still_says_admin_is_not_enough(house):
     assert call(house, "GET", "/admin/users", None, first).status_code == 200
 
 
-@pytest.mark.parametrize("roles", [[], ["root"], ["user", "ADMIN"], "admin", [None], ["user"] * 4])
-def test_bad_roles_are_refused(house, roles):
+def test_bad_roles_are_refused(house):
     person, admin = house.person(), house.admin()
-    assert put(house, admin, person.user_id, "roles", {"roles": roles}).status_code == 422
+    for roles in [[], ["root"], ["user", "ADMIN"], "admin", [None], ["user"] * 4]:
+        assert put(house, admin, person.user_id, "roles", {"roles": roles}).status_code == 422, roles
 
 
 def test_the_last_administrator_stays(house):

@@ -77,9 +77,7 @@ def test_a_burst_is_refused_beyond_the_pool_and_its_line(gated):
         try:
             hashing.check("x" * 10, "stored")
         except LoginBusy as busy:
-            assert busy.status == 503
-            assert busy.headers["Retry-After"] == "1"
-            return "busy"
+            return f"busy {busy.status} {busy.headers['Retry-After']}"
         return "checked"
 
     with ThreadPoolExecutor(30) as threads:
@@ -91,7 +89,7 @@ def test_a_burst_is_refused_beyond_the_pool_and_its_line(gated):
         gate.open.set()
         found = Counter(f.result(timeout=20) for f in futures)
 
-    assert found == {"checked": 5, "busy": 25}
+    assert found == {"checked": 5, "busy 503 1": 25}
     assert gate.most == 2
     assert len([name for name in alive if name]) >= 2
 
@@ -172,9 +170,9 @@ def test_composed_and_decomposed_passwords_are_the_same(house):
 
 def test_every_character_of_a_long_password_counts(house):
     """bcrypt would stop at 72 bytes and at a NUL."""
-    password = "x" * 127 + "y"
+    password = "correct horse " * 9 + "y"
     email = house.register(password=password).json()["email"]
-    assert house.login(email, "x" * 128).status_code == 401
+    assert house.login(email, "correct horse " * 9 + "z").status_code == 401
     assert house.login(email, password).status_code == 200
     nul = house.register(password="long enough\u0000tail-a").json()["email"]
     assert house.login(nul, "long enough\u0000tail-b").status_code == 401

@@ -134,34 +134,34 @@ def test_age_is_counted_on_the_indian_calendar(house, clock):
     assert submit(house, person, date_of_birth=str(today.replace(year=2008))).status_code == 201
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"pan": "ABCDE12345"},
-        {"pan": "ABCD1234F"},
-        {"pan": "1BCDE1234F"},
-        {"pan": "ABCPE1234F; DROP"},
-        {"pan": "ABCPE１234F"},
-        {"pan": ""},
-        {"date_of_birth": "1990-02-30"},
-        {"date_of_birth": "yesterday"},
-        {"legal_name": ""},
-        {"address": "x"},
-        {"address": "a\u0000bcdef"},
-        {"status": "approved"},
-        {"user_id": str(uuid4())},
-    ],
-)
-def test_bad_forms_are_refused_and_nothing_is_written(house, change):
+BAD_FORMS = [
+    {"pan": "ABCDE12345"},
+    {"pan": "ABCD1234F"},
+    {"pan": "1BCDE1234F"},
+    {"pan": "ABCPE1234F; DROP"},
+    {"pan": "ABCPE１234F"},
+    {"pan": ""},
+    {"date_of_birth": "1990-02-30"},
+    {"date_of_birth": "yesterday"},
+    {"legal_name": ""},
+    {"address": "x"},
+    {"address": "a\u0000bcdef"},
+    {"status": "approved"},
+    {"user_id": str(uuid4())},
+]
+
+
+def test_bad_forms_are_refused_and_nothing_is_written(house):
     person = house.person()
-    answer = submit(house, person, **change)
-    assert answer.status_code == 422
+    for change in BAD_FORMS:
+        assert submit(house, person, **change).status_code == 422, change
     assert house.rows("SELECT 1 FROM kyc_records") == []
 
 
-@pytest.mark.parametrize("born", ["2030-01-01", "1800-01-01", "0001-01-01", "9999-12-31"])
-def test_impossible_births_are_refused(house, born):
-    assert submit(house, house.person(), date_of_birth=born).json()["code"] == "age_refused"
+def test_impossible_births_are_refused(house):
+    person = house.person()
+    for born in ["2030-01-01", "1800-01-01", "0001-01-01", "9999-12-31"]:
+        assert submit(house, person, date_of_birth=born).json()["code"] == "age_refused", born
 
 
 def test_kyc_routes_need_their_callers(house):

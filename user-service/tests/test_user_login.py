@@ -5,8 +5,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from common.clock import SystemClock
 from user_service.hashing import PasswordHashing
 
@@ -38,23 +36,21 @@ def test_the_oauth2_form_signs_in_too(house):
     assert answer.json()["access_token"]
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
+def test_a_bad_form_is_refused(house):
+    forms = [
         "username=form%40example.com",
         "username=form%40example.com&password=x&admin=1",
         "username=form%40example.com&password=x&password=y",
         "username=form%40example.com&password=%ff",
         "&".join(f"f{i}=1" for i in range(50)),
         "",
-    ],
-)
-def test_a_bad_form_is_refused(house, form):
-    answer = house.client.post(
-        "/api/v1/auth/login", content=form, headers={"Content-Type": "application/x-www-form-urlencoded"}
-    )
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "invalid_request"
+    ]
+    for form in forms:
+        answer = house.client.post(
+            "/api/v1/auth/login", content=form, headers={"Content-Type": "application/x-www-form-urlencoded"}
+        )
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "invalid_request"
 
 
 def test_an_oversize_body_is_refused_before_it_is_read(house):

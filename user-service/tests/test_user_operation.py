@@ -20,7 +20,8 @@ from user_service.models import Base
 def test_the_migrations_make_what_the_models_say(db):
     with db.engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
-    assert differences == []
+    # The two tables of common.outbox are made by common and are its own business.
+    assert [d for d in differences if getattr(d[1], "table", d[1]).name not in ("outbox", "inbox")] == []
 
 
 def test_the_migrations_can_be_taken_back_and_run_again(db):
@@ -61,33 +62,40 @@ def environment(db, monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_the_command_line_makes_keys_tables_and_an_administrator(environment, house):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "user_service", *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "user_service", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
 
-    assert run("create-keys").returncode == 0
+
+def test_the_command_line_makes_keys(environment):
+    made = run("create-keys")
+    assert made.returncode == 0, made.stderr
     assert {entry.name for entry in environment.iterdir()} == {"signing.pem", "secret"}
-    assert run("migrate").returncode == 0
+
+
+def test_the_command_line_makes_an_administrator_and_shows_the_password_once(environment, house):
     made = run("create-admin", "--email", "root@example.com", "--role", "admin")
     assert made.returncode == 0, made.stderr
     password = made.stdout.split()[-1]
     assert made.stdout.count(password) == 1
     assert password not in made.stderr
-    assert house.login("root@example.com", password).status_code == 200
-    again = run("create-admin", "--email", "ROOT@example.com")
-    assert again.returncode == 1
-    assert "already" in again.stderr
+    assert house.login("root@example.com", password).json()["totp_setup_required"] is False
 
 
-def test_the_command_line_says_what_is_wrong(environment, capsys):
-    assert main(["reset-totp", "--email", "nobody@example.com"]) == 1
-    assert "no user" in capsys.readouterr().err
+def test_the_command_line_says_what_is_wrong(environment):
+    answer = run("reset-totp", "--email", "nobody@example.com")
+    assert answer.returncode == 1
+    assert "no user" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["create-admin"], ["create-admin", "--email", "a@example.com", "--role", "root"], ["drop"], []]
+)
+def test_unknown_commands_are_refused(arguments):
     with pytest.raises(SystemExit):
-        main(["create-admin"])
-    with pytest.raises(SystemExit):
-        main(["create-admin", "--email", "a@example.com", "--role", "root"])
+        main(arguments)
 
 
 def test_housekeeping_takes_old_rows_only(house):

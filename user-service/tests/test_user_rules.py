@@ -19,7 +19,7 @@ from user_service.account_states import (
 )
 from user_service.emails import email_key, parse_email
 from user_service.identity_rules import age_on, check_adult, mask_pan, parse_pan, parse_phone
-from user_service.passwords import WeakPassword, check_new_password, common_passwords
+from user_service.passwords import WeakPassword, check_new_password, common_passwords, prepare
 
 POLICIES = st.sampled_from([throttle.ACCOUNT, throttle.ADDRESS])
 
@@ -98,9 +98,10 @@ def test_the_key_of_an_address_ignores_case_and_form(address):
 @given(st.text(max_size=60))
 def test_parsing_an_address_answers_or_says_why(text):
     try:
-        assert "@" in parse_email(text)
+        outcome = parse_email(text)
     except ValueError as error:
-        assert str(error)
+        outcome = f"refused: {error}"
+    assert "@" in outcome or len(outcome) > len("refused: ")
 
 
 @given(st.from_regex(r"[A-Z]{5}[0-9]{4}[A-Z]", fullmatch=True))
@@ -190,7 +191,8 @@ def test_common_passwords_are_refused_in_any_case(password):
 
 @given(st.text(min_size=10, max_size=128, alphabet=st.characters(exclude_categories=["Cs"])))
 def test_long_passwords_need_no_special_characters(password):
-    try:
+    if len(set(prepare(password).casefold())) <= 2:
+        with pytest.raises(WeakPassword, match="common"):
+            check_new_password(password, email="somebody@example.com")
+    else:
         check_new_password(password, email="somebody@example.com")
-    except WeakPassword as error:
-        assert "common" in error.detail

@@ -77,18 +77,15 @@ def test_of_parallel_refreshes_with_one_token_exactly_one_wins_and_the_family_en
         assert live == []
 
 
-@pytest.mark.parametrize("token", ["x", "nonsense" * 20, "é", "' OR 1=1 --"])
-def test_an_unknown_refresh_token_is_unauthorized(house, token):
-    answer = refresh(house, token)
-    assert answer.status_code == 401
-    assert answer.json()["code"] == "invalid_refresh_token"
+def test_an_unknown_refresh_token_is_unauthorized(house):
+    for token in ["x", "nonsense" * 20, "é", "' OR 1=1 --"]:
+        answer = refresh(house, token)
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_refresh_token")
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"refresh_token": ""}, {"refresh_token": "x" * 5000}, {"refresh_token": "x", "a": 1}]
-)
-def test_a_malformed_refresh_is_refused(house, body):
-    assert house.post("/auth/refresh", body).status_code == 422
+def test_a_malformed_refresh_is_refused(house):
+    for body in [{}, {"refresh_token": ""}, {"refresh_token": "x" * 5000}, {"refresh_token": "x", "a": 1}]:
+        assert house.post("/auth/refresh", body).status_code == 422, body
 
 
 def test_an_access_token_is_no_refresh_token(house):

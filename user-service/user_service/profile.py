@@ -88,7 +88,7 @@ def security_metrics(session: Session, now: datetime) -> SecurityMetrics:
 
 
 def _counts(rows: Result[str, int]) -> dict[str, int]:
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def update_profile(session: Session, user_id: UUID, *, full_name: str, phone: str | None, now: datetime) -> User:
