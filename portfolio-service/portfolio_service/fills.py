@@ -1,6 +1,6 @@
 """Booking what the executor reports: an order is working, got a fill, is closed. Each fact is applied once, in any order.
 
-The order row is locked first, then accounts by id: the same order everywhere. Facts are never refused. What can not
+Locks: the order's row, the user's trader row, then accounts by id: the same order everywhere. Facts are never refused. What can not
 belong to the user (more than was ordered, after the end of the order, an order we do not know) goes to the house and
 opens a break.
 """
@@ -21,6 +21,7 @@ from portfolio_service.config import NAME
 from portfolio_service.ledger import AccountKey, Fill, Hold, Transfer, TransferKind
 from portfolio_service.models import OrderAllocation, OrderHistory, UserOrder
 from portfolio_service.orders import FACT_OF_OUTCOME, LIVE_STATES, OrderFact, OrderState, next_state
+from portfolio_service.portfolios import lock_trader
 
 log = get_logger(__name__)
 
@@ -156,6 +157,7 @@ def _finish_close(session: Session, order: UserOrder, clock: Clock) -> None:
     order.reason_code, order.reason = order.closing_reason_code, order.closing_reason
     if order.hold_transfer_id is not None:
         void = ledger.release(order.order_id, _held_account(order), Hold(order.hold_transfer_id, order.hold_amount))
+        lock_trader(session, order.user_id)
         postings.lock_accounts(session, [void.debit])
         postings.post(session, [void], clock.now())
         order.hold_transfer_id, order.hold_amount = None, 0
@@ -238,6 +240,7 @@ def _settle(
     ]
     if quantity < event.quantity:
         touched += [ledger.error_account(ledger.INR), ledger.error_account(fill.asset)]
+    lock_trader(session, order.user_id)
     balances = postings.open_accounts(session, touched)
     left = order.quantity - order.filled_quantity - quantity
     if order.side == "SELL":

@@ -19,6 +19,7 @@ from portfolio_service.config import NAME
 from portfolio_service.entries import entry_type
 from portfolio_service.ledger import AccountKind, Balance, Transfer
 from portfolio_service.models import Account, Portfolio, TransferRow, UserOrder
+from portfolio_service.portfolios import lock_trader
 
 log = get_logger(__name__)
 
@@ -78,6 +79,7 @@ def move_cash(
         ledger.due_account(portfolio.portfolio_id),
         ledger.bank_account(),
     )
+    lock_trader(session, portfolio.user_id)
     balances = postings.open_accounts(session, [cash, due, bank])
     taking = kind == "WITHDRAWAL"
     if taking and balances[cash].free < amount_paise:

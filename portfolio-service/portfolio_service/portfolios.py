@@ -64,12 +64,22 @@ def make_default(session: Session, user_id: UUID, now: datetime) -> None:
     ensure_accounts(session, [cash_account(portfolio_id), due_account(portfolio_id)])
 
 
+def lock_trader(session: Session, user_id: UUID) -> None:
+    """Make everything that changes one user's balances wait for each other.
+
+    Taken before any account of the user. A consumer holds accounts of several users in one transaction; with this rule
+    whoever waits for a user holds nothing of that user, so nobody waits in a circle.
+    """
+    session.execute(sa.select(Trader.user_id).where(Trader.user_id == user_id).with_for_update(key_share=True))
+
+
 def open_paper_cash(session: Session, portfolio: Portfolio, paise: int, now: datetime) -> None:
     """Give a new default portfolio its initial paper cash, once."""
     if paise <= 0 or portfolio.cash_opened or not portfolio.is_default:
         return
     cash = cash_account(portfolio.portfolio_id)
     transfer = Transfer(cause=f"initial:{portfolio.portfolio_id}", debit=bank_account(), credit=cash, amount=paise)
+    lock_trader(session, portfolio.user_id)
     open_accounts(session, [transfer.debit, transfer.credit])
     session.execute(
         sa.update(Portfolio).where(Portfolio.portfolio_id == portfolio.portfolio_id).values(cash_opened=True)
@@ -120,7 +130,7 @@ def create(session: Session, user_id: UUID, name: str, description: str | None, 
     """Open another portfolio; raises PortfolioNameTaken, PortfolioLimit."""
     portfolios_of(session, user_id, now)
     # The trader row serializes two creations, so neither the limit nor the name can be passed by both.
-    session.execute(sa.select(Trader.user_id).where(Trader.user_id == user_id).with_for_update(key_share=True))
+    lock_trader(session, user_id)
     existing = portfolios_of(session, user_id, now)
     if len(existing) >= most:
         raise PortfolioLimit(f"You have {most} portfolios, which is the most there can be.", limit=most)
@@ -145,7 +155,7 @@ def rename(
 ) -> Portfolio:
     """Change name and description; raises PortfolioNotFound, PortfolioNameTaken."""
     portfolio_of(session, user_id, portfolio_id, now)
-    session.execute(sa.select(Trader.user_id).where(Trader.user_id == user_id).with_for_update(key_share=True))
+    lock_trader(session, user_id)
     existing = portfolios_of(session, user_id, now)
     portfolio = portfolio_of(session, user_id, portfolio_id, now)
     _check_name([other for other in existing if other.portfolio_id != portfolio_id], name)
@@ -160,7 +170,7 @@ def close(session: Session, user_id: UUID, portfolio_id: UUID, now: datetime) ->
     if portfolio.is_default:
         raise DefaultPortfolio("The default portfolio can not be deleted.")
     # Orders are judged under this lock, so none can slip in while the portfolio is looked at.
-    session.execute(sa.select(Trader.user_id).where(Trader.user_id == user_id).with_for_update(key_share=True))
+    lock_trader(session, user_id)
     accounts = session.execute(
         sa.select(sa.func.count()).where(
             Account.owner == str(portfolio_id), sa.or_(Account.posted != 0, Account.held != 0)
