@@ -101,13 +101,13 @@ class Pace:
 class KiteQuoteSource:
     """Thread-safe; one HTTP session, replaced together with the broker session."""
 
-    def __init__(self, sessions: BrokerSessions, clock: Clock) -> None:
+    def __init__(self, sessions: BrokerSessions, clock: Clock, *, quote_pause_s: float = QUOTE_PAUSE_S) -> None:
         self._sessions = sessions
         self._clock = clock
         self._lock = threading.Lock()
         self._kite: KiteConnect | None = None
         self._no_session_until = 0.0
-        self._quote_pace = Pace(QUOTE_PAUSE_S)
+        self._quote_pace = Pace(quote_pause_s)
         self._candle_pace = Pace(CANDLE_PAUSE_S)
         self._other_pace = Pace(OTHER_PAUSE_S)
 

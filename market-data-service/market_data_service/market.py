@@ -3,6 +3,7 @@
 One object, shared by the app and the loops of a process; all of it lives in memory, so questions never wait.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -65,6 +66,8 @@ class Market:
     rules: SessionRules
     feed: Feed
     bands_from: time
+    refreshing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while tables are read into this memory, so that the later read is the one that stays."""
 
     @classmethod
     def create(cls, settings: Settings) -> "Market":

@@ -52,7 +52,7 @@ _ADD_INTEREST = text("""
 """)
 
 T = TypeVar("T")
-Marks = tuple[int | None, datetime | None, datetime | None]
+Marks = tuple[int, int, int]
 
 
 class DatabaseMirror:
@@ -66,7 +66,7 @@ class DatabaseMirror:
 
     def refresh(self, now: datetime) -> None:
         """Bring the memory up to date; raises SQLAlchemyError when the database does not answer."""
-        with self._db.session() as session:
+        with self._market.refreshing, self._db.session() as session:
             marks = _marks(session)
             first = self._marks is None
             if marks == self._marks and time.monotonic() - self._read_at < REREAD_S:
@@ -79,6 +79,12 @@ class DatabaseMirror:
                 self._market.prices.put_prices(read_prices(session))
         self._marks, self._read_at = marks, time.monotonic()
         log.info("market.memory_refreshed", instruments=len(self._market.instruments))
+
+
+def refresh_overrides(db: Database, market: Market) -> None:
+    """Take over the overrides in force, after a change of them was committed."""
+    with market.refreshing, db.session() as session:
+        market.calendar.replace_overrides(entries_in_force(session))
 
 
 class CacheMirror:
@@ -192,10 +198,11 @@ def feed_from_entry(entry: str) -> FeedStatus:
 
 
 def _marks(session: Session) -> Marks:
+    # Rows of both tables are never deleted, so these numbers only grow.
     newest_load = session.scalar(select(func.max(InstrumentLoad.load_id)))
-    changes = select(func.max(CalendarOverride.created_at), func.max(CalendarOverride.withdrawn_at))
-    created, withdrawn = session.execute(changes).one()
-    return newest_load, created, withdrawn
+    declared = select(func.count(), func.count(CalendarOverride.withdrawn_at)).select_from(CalendarOverride)
+    rows, withdrawn = session.execute(declared).one()
+    return newest_load or 0, rows, withdrawn
 
 
 def _listings(session: Session) -> list[Listing]:
@@ -205,8 +212,8 @@ def _listings(session: Session) -> list[Listing]:
 
 
 def _load_statuses(session: Session) -> dict[str, LoadStatus]:
-    newest = select(InstrumentLoad).distinct(InstrumentLoad.exchange)
-    newest = newest.order_by(InstrumentLoad.exchange, InstrumentLoad.load_id.desc())
+    newest_ids = select(func.max(InstrumentLoad.load_id)).group_by(InstrumentLoad.exchange)
+    newest = select(InstrumentLoad).where(InstrumentLoad.load_id.in_(newest_ids))
     succeeded = (
         select(InstrumentLoad.exchange, func.max(InstrumentLoad.loaded_at))
         .where(InstrumentLoad.outcome == "LOADED")

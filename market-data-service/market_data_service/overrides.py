@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from common.clock import trading_date
@@ -15,6 +15,8 @@ from market_data_service.calendar import Entry, Hours
 from market_data_service.models import CalendarOverride
 
 OverrideKind = Literal["holiday", "trading_day", "special_session", "always_open"]
+LOCK_NAMESPACE = 0xCA1
+"""First key of the advisory lock on a day."""
 HISTORY_MAX = 500
 """Rows of the list of overrides, newest days first."""
 
@@ -95,10 +97,12 @@ def _entry(row: CalendarOverride) -> Entry:
 
 
 def _in_force(session: Session, on: date) -> CalendarOverride | None:
+    # A day without override has no row to lock, so the day itself is locked until the transaction ends.
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(:space, :day)"), {"space": LOCK_NAMESPACE, "day": on.toordinal()}
+    )
     return session.scalar(
-        select(CalendarOverride)
-        .where(CalendarOverride.on_date == on, CalendarOverride.withdrawn_at.is_(None))
-        .with_for_update()
+        select(CalendarOverride).where(CalendarOverride.on_date == on, CalendarOverride.withdrawn_at.is_(None))
     )
 
 

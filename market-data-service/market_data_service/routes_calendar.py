@@ -11,8 +11,9 @@ from common.errors import Unprocessable
 from common.logging import get_logger
 from market_data_service.asking import ClockDep, DatabaseDep, MarketDep
 from market_data_service.calendar import FIRST_YEAR, Day, Hours
+from market_data_service.mirror import refresh_overrides
 from market_data_service.models import CalendarOverride
-from market_data_service.overrides import Declared, declare, entries_in_force, history, withdraw
+from market_data_service.overrides import Declared, declare, history, withdraw
 from market_data_service.schemas import (
     CalendarAnswer,
     DayAnswer,
@@ -68,8 +69,7 @@ def put_override(
     with db.transaction() as session:
         row = declare(session, declared, admin.user_id, clock.now())
         answer = _override(row)
-        in_force = entries_in_force(session)
-    market.calendar.replace_overrides(in_force)
+    refresh_overrides(db, market)
     log.info("calendar.overridden", on=body.date.isoformat(), kind=body.kind, user_id=str(admin.user_id))
     return answer
 
@@ -88,8 +88,7 @@ def delete_override(
         row = withdraw(session, on, reason.strip(), admin.user_id, clock.now())
         session.flush()
         answer = _override(row)
-        in_force = entries_in_force(session)
-    market.calendar.replace_overrides(in_force)
+    refresh_overrides(db, market)
     log.info("calendar.override_withdrawn", on=on.isoformat(), user_id=str(admin.user_id))
     return answer
 
