@@ -1,0 +1,72 @@
+"""Tables of smallcase-service. A smallcase points at its newest version; versions never change."""
+
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from common import idempotency
+from common.db import NAMING, UtcDateTime
+
+
+class Base(DeclarativeBase):
+    """All tables of this room."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
+
+
+idempotency.add_tables(Base.metadata)
+
+
+class Smallcase(Base):
+    """Identity and owner of a smallcase, and the number of its newest version."""
+
+    __tablename__ = "smallcase"
+    __table_args__ = (
+        Index("ix_smallcase_newest", "created_at", "smallcase_id"),
+        Index("ix_smallcase_owner_id", "owner_id"),
+    )
+
+    smallcase_id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    owner_id: Mapped[UUID]
+    version: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class SmallcaseVersion(Base):
+    """What a smallcase was from one change to the next: who changed it and why. Insert-only."""
+
+    __tablename__ = "smallcase_version"
+    __table_args__ = (CheckConstraint("visibility IN ('private', 'published')", name="visibility_known"),)
+
+    smallcase_id: Mapped[UUID] = mapped_column(ForeignKey("smallcase.smallcase_id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(Text)
+    visibility: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    changed_by: Mapped[UUID]
+    created_at: Mapped[datetime]
+
+
+class SmallcaseConstituent(Base):
+    """One share of a version and its weight. Insert-only."""
+
+    __tablename__ = "smallcase_constituent"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["smallcase_id", "version"], ["smallcase_version.smallcase_id", "smallcase_version.version"]
+        ),
+        UniqueConstraint("smallcase_id", "version", "exchange", "tradingsymbol", name="uq_smallcase_constituent_share"),
+        CheckConstraint("weight_bps BETWEEN 1 AND 10000", name="weight_in_range"),
+    )
+
+    smallcase_id: Mapped[UUID] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """Order in which the maker named the shares, from 0."""
+    exchange: Mapped[str] = mapped_column(Text)
+    tradingsymbol: Mapped[str] = mapped_column(Text)
+    weight_bps: Mapped[int]

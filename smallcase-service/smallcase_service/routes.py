@@ -1,0 +1,166 @@
+"""/api/v1/smallcases: make, find, read and change smallcases."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+from pydantic import AfterValidator
+
+from common.auth import CurrentUser, User, require_role
+from common.clock import Clock
+from common.db import Database, SessionDep
+from common.errors import Unavailable
+from common.idempotency import IdempotencyKey, claim_key, request_hash, store_answer
+from common.market_data import MarketData
+from smallcase_service import service
+from smallcase_service.composition import not_valued, value
+from smallcase_service.schemas import (
+    SEARCH_LENGTH_MAX,
+    Composition,
+    SmallcaseChange,
+    SmallcaseIn,
+    SmallcaseOut,
+    SmallcasePage,
+    VersionList,
+    VersionOut,
+    printable,
+)
+
+PATH = "/api/v1/smallcases"
+REPLAYED_HEADER = "Idempotency-Replayed"
+VERSION_MAX = 2**31 - 1
+
+router = APIRouter(prefix=PATH, tags=["smallcases"])
+
+_publisher = require_role("admin")
+
+
+def _clock(request: Request) -> Clock:
+    clock: Clock = request.app.state.clock
+    return clock
+
+
+def _market(request: Request) -> MarketData:
+    market: MarketData = request.app.state.market
+    return market
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.db
+    return database
+
+
+ClockDep = Annotated[Clock, Depends(_clock)]
+MarketDep = Annotated[MarketData, Depends(_market)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+Limit = Annotated[int, Query(ge=1, le=service.PAGE_MAX)]
+
+
+def _may_publish(request: Request, user: CurrentUser, body: SmallcaseIn) -> None:
+    # Offering a model portfolio to others needs a registration with SEBI: the operator's decision, not a user's.
+    if body.visibility == "published":
+        _publisher(request, user)
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, responses={201: {"model": SmallcaseOut}})
+def create_smallcase(
+    body: SmallcaseIn,
+    request: Request,
+    user: User,
+    key: IdempotencyKey,
+    session: SessionDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Make a smallcase; the same Idempotency-Key with the same body makes it once."""
+    _may_publish(request, user, body)
+    draft = body.draft()
+    # Asked before the first statement: no connection is held while another room answers.
+    instruments = market.instruments(constituent.key for constituent in draft.constituents)
+    stored = claim_key(session, user.user_id, key, request_hash("smallcases", body))
+    if stored is not None:
+        return _created(stored.status, stored.body, replayed=True)
+    snapshot = service.create(session, user.user_id, draft, instruments, clock.now())
+    answer = SmallcaseOut.of_snapshot(snapshot, user.user_id).model_dump(mode="json")
+    store_answer(session, user.user_id, key, status.HTTP_201_CREATED, answer)
+    return _created(status.HTTP_201_CREATED, answer, replayed=False)
+
+
+def _created(status_code: int, body: Any, *, replayed: bool) -> Response:
+    headers = {"Location": f"{PATH}/{body['smallcase_id']}"} | ({REPLAYED_HEADER: "true"} if replayed else {})
+    # Sorted keys: the database keeps JSON values, not the order they were written in.
+    content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return Response(content, status_code=status_code, headers=headers, media_type="application/json")
+
+
+@router.get("")
+def list_smallcases(
+    session: SessionDep,
+    user: User,
+    q: Annotated[
+        str | None,
+        Query(min_length=1, max_length=SEARCH_LENGTH_MAX, description="Part of the name or description."),
+        AfterValidator(lambda text: text if text is None else printable(text)),
+    ] = None,
+    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Limit = service.PAGE_DEFAULT,
+) -> SmallcasePage:
+    """The caller's own smallcases and published ones, newest first."""
+    page = service.find(session, user.user_id, search=q, cursor=cursor, limit=limit)
+    return SmallcasePage.of(page, user.user_id)
+
+
+@router.get("/{smallcase_id}")
+def read_smallcase(smallcase_id: UUID, user: User, db: DatabaseDep, market: MarketDep) -> Composition:
+    """Composition at live prices, minimum investment, and whether the smallcase can be bought now."""
+    # A transaction of its own, over before market data is asked: a slow peer must not hold a connection.
+    with db.transaction() as session:
+        snapshot = service.newest_version(session, user.user_id, smallcase_id)
+    keys = [constituent.key for constituent in snapshot.constituents]
+    try:
+        instruments, prices = market.instruments(keys), market.prices(keys)
+    except Unavailable:
+        return Composition.of_valuation(snapshot, user.user_id, {}, {}, not_valued())
+    valuation = value(snapshot.constituents, instruments, prices)
+    return Composition.of_valuation(snapshot, user.user_id, instruments, prices, valuation)
+
+
+@router.put("/{smallcase_id}")
+def change_smallcase(
+    smallcase_id: UUID,
+    body: SmallcaseChange,
+    request: Request,
+    user: User,
+    session: SessionDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> SmallcaseOut:
+    """Make the next version; refused when `version` is not the newest one any more."""
+    _may_publish(request, user, body)
+    draft = body.draft()
+    instruments = market.instruments(constituent.key for constituent in draft.constituents)
+    snapshot = service.revise(
+        session,
+        user.user_id,
+        smallcase_id,
+        draft,
+        instruments,
+        based_on=body.version,
+        reason=body.reason,
+        now=clock.now(),
+    )
+    return SmallcaseOut.of_snapshot(snapshot, user.user_id)
+
+
+@router.get("/{smallcase_id}/versions")
+def list_versions(
+    smallcase_id: UUID,
+    session: SessionDep,
+    user: User,
+    before: Annotated[int | None, Query(ge=1, le=VERSION_MAX, description="Only versions older than this.")] = None,
+    limit: Limit = service.PAGE_DEFAULT,
+) -> VersionList:
+    """What the smallcase was before: every version with who made it and why, newest first."""
+    found = service.versions(session, user.user_id, smallcase_id, before=before, limit=limit)
+    return VersionList(items=[VersionOut.of(snapshot) for snapshot in found])
