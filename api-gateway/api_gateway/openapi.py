@@ -4,6 +4,7 @@ Rooms name their schemas freely, so every component gets its room's name in fron
 stated from the gateway's own tables, because the gateway is what enforces it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ OPERATION_METHODS = ("get", "put", "post", "delete", "options", "head", "patch",
 PROBLEM = "Problem"
 _COMPONENT_REF = "#/components/"
 _MERGED_KINDS = ("schemas", "responses", "parameters", "examples", "requestBodies", "headers", "links", "pathItems")
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
 
 _PROBLEM_SCHEMA: Document = {
     "type": "object",
@@ -142,14 +145,14 @@ def _add_aliases(paths: Document) -> None:
         for alias in _aliases(path):
             # The short name answers in the same way: the room never sees which name was used.
             paths[alias] = {
-                key: _alias(value, path) if key in OPERATION_METHODS else value for key, value in item.items()
+                key: _alias(value, alias, path) if key in OPERATION_METHODS else value for key, value in item.items()
             }
 
 
-def _alias(operation: Document, path: str) -> Document:
+def _alias(operation: Document, alias: str, path: str) -> Document:
     return {
         **operation,
-        "operationId": f"{operation['operationId']}.alias",
+        "operationId": f"{operation['operationId']}.as{_NOT_IN_NAMES.sub('_', alias)}",
         "description": f"Short name of `{path}`.",
         "tags": ["short names"],
     }

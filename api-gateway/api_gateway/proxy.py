@@ -139,12 +139,15 @@ class HttpUpstream:
             return
         await send(start)
         gone = asyncio.create_task(_until_disconnect(receive))
+        # A reader who leaves while the room is silent must still end the answer in the room.
+        gone.add_done_callback(lambda _: response.close())
         try:
             async for chunk in response.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                if gone.done():
-                    return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except aiohttp.ClientError:
+            if not gone.done():
+                raise
         finally:
             gone.cancel()
 

@@ -28,6 +28,7 @@ ROUTES: dict[str, str] = {
     f"{API}/users": USER,
     f"{API}/kyc": USER,
     f"{API}/admin/users": USER,
+    f"{API}/security": USER,
     f"{API}/portfolios": PORTFOLIO,
     f"{API}/funds": PORTFOLIO,
     f"{API}/orders": PORTFOLIO,
@@ -69,8 +70,17 @@ PREFIX_ALIASES: dict[str, str] = {
 """Short names promised to clients; the room always sees the canonical path."""
 
 CREDENTIAL_PATHS = frozenset(
-    f"{API}/auth/{name}"
-    for name in ("register", "login", "refresh", "forgot-password", "reset-password", "verify-email")
+    {
+        f"{API}/auth/register",
+        f"{API}/auth/login",
+        f"{API}/auth/refresh",
+        f"{API}/auth/forgot-password",
+        f"{API}/auth/reset-password",
+        f"{API}/auth/validate-token",
+        f"{API}/users/register",
+        f"{API}/users/validate-token",
+        f"{API}/users/verify-email",
+    }
 )
 """Routes where somebody without a token shows credentials: public, with the strictest limit."""
 POSTBACK_PATHS = frozenset({f"{API}/broker/postback"})

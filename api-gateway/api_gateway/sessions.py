@@ -78,7 +78,8 @@ class UserServiceSessions:
             del self._asking[session_id]
 
     async def _answer(self, session_id: UUID) -> bool:
-        token = self._identity.token(AUDIENCE)
+        # Signing a fresh token takes tens of milliseconds of CPU, too long for the event loop.
+        token = await asyncio.to_thread(self._identity.token, AUDIENCE)
         try:
             answer = await get(
                 self._user_service,

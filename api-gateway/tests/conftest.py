@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -145,7 +145,8 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def echo_rooms(authenticator: Callable[[str], Authenticator]) -> dict[str, EchoRoom]:
     """One echoing room for every room of the platform."""
-    return {room: EchoRoom(room, authenticator(room)) for room in ROOMS}
+    auth = authenticator(USER)
+    return {room: EchoRoom(room, replace(auth, name=room)) for room in ROOMS}
 
 
 @pytest.fixture
