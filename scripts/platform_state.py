@@ -1,0 +1,58 @@
+"""Where the platform of this machine keeps its state, and whether one is running."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+from dotenv import load_dotenv
+
+from common.config import DOTENV
+
+DATA_DIRECTORY_VARIABLE = "SARAS_DATA_DIR"
+DEFAULT_DATA_DIRECTORY = ".saras"
+PROBE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """What other commands on this machine need to know of a running platform."""
+
+    pid: int
+    gateway_url: str
+    simulator_url: str
+    user_database_url: str
+
+
+def data_directory() -> Path:
+    """The directory of all data of the embedded platform (SARAS_DATA_DIR, default `.saras`)."""
+    load_dotenv(DOTENV, override=False)
+    return Path(os.environ.get(DATA_DIRECTORY_VARIABLE, DEFAULT_DATA_DIRECTORY)).resolve()
+
+
+def _state_file() -> Path:
+    return data_directory() / "run" / "platform.json"
+
+
+def announce(running: Running) -> None:
+    """Write down that this platform is ready; the file holds a database address and is readable by its owner only."""
+    path = _state_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(asdict(running)))
+
+
+def withdraw() -> None:
+    """Forget the announcement."""
+    _state_file().unlink(missing_ok=True)
+
+
+def running_platform() -> Running | None:
+    """The platform that runs on this data directory and answers, if any."""
+    try:
+        running = Running(**json.loads(_state_file().read_text()))
+        answer = httpx.get(f"{running.gateway_url}/health", timeout=PROBE_TIMEOUT_S, trust_env=False)
+    except (FileNotFoundError, ValueError, TypeError, httpx.TransportError):
+        return None
+    return running if answer.is_success else None

@@ -1,0 +1,156 @@
+"""House rules that a linter cannot say: each failure names the place and the reason."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVICES = (
+    "api-gateway", "user-service", "portfolio-service", "smallcase-service", "trade-executor", "notification-service",
+    "analytics-service", "market-data-service",
+)  # fmt: skip
+FILE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 70
+FORBIDDEN_NAMES = re.compile(r"(^|/)(utils?|helpers?|manager|misc)\.py$")
+FORBIDDEN_IN_PURE = ("sqlalchemy", "fastapi", "pika", "celery", "httpx", "requests")
+PURE_MODULES = (
+    "portfolio-service/portfolio_service/charges.py",
+    "portfolio-service/portfolio_service/lots.py",
+    "portfolio-service/portfolio_service/valuation.py",
+    "portfolio-service/portfolio_service/statement.py",
+    "portfolio-service/portfolio_service/risk.py",
+    "portfolio-service/portfolio_service/orders.py",
+    "portfolio-service/portfolio_service/ledger.py",
+    "trade-executor/trade_executor/allocation.py",
+    "trade-executor/trade_executor/batching.py",
+    "trade-executor/trade_executor/outcome.py",
+    "trade-executor/trade_executor/states.py",
+    "trade-executor/trade_executor/tags.py",
+    "market-data-service/market_data_service/calendar.py",
+    "smallcase-service/smallcase_service/minimum.py",
+)
+# Written in two parts so that this file does not find itself.
+ADDRESSES = ("files.python" + "hosted", "pypi" + ".org/simple", "registry." + "npmjs")
+
+
+def tracked(pattern: str = "*.py") -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", pattern],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def product_files() -> list[Path]:
+    return [path for path in tracked() if "/tests/" not in str(path) and "/migrations/" not in str(path)]
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_files_are_named_for_one_subject() -> None:
+    assert [str(path) for path in tracked() if FORBIDDEN_NAMES.search(str(path))] == []
+
+
+def test_files_and_functions_stay_readable() -> None:
+    long_files = [
+        f"{path.relative_to(ROOT)}" for path in product_files() if path.read_text().count("\n") > FILE_LINES_MAX
+    ]
+    long_functions = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in product_files()
+        for node in functions(path)
+        if (node.end_lineno or node.lineno) - node.lineno > FUNCTION_LINES_MAX
+    ]
+    assert (long_files, long_functions) == ([], [])
+
+
+@pytest.mark.parametrize("name", PURE_MODULES)
+def test_pure_modules_do_no_io(name: str) -> None:
+    assert imports(ROOT / name).isdisjoint(FORBIDDEN_IN_PURE), f"{name} holds rules: keep I/O at the edges"
+
+
+def test_money_is_never_a_float() -> None:
+    found = []
+    for path in product_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and node.target.id.endswith("_paise")
+            ):
+                if "float" in ast.unparse(node.annotation):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.target.id}")
+            elif isinstance(node, ast.arg) and node.arg.endswith("_paise") and node.annotation is not None:
+                if "float" in ast.unparse(node.annotation):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.arg}")
+    assert found == []
+
+
+def test_no_committed_file_names_a_registry() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for path in tracked("*")
+        if path.suffix not in {".png", ".gz"}
+        and any(address in path.read_text(errors="ignore") for address in ADDRESSES)
+    ]
+    assert found == []
+
+
+def test_every_lock_entry_carries_hashes() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    assert len(entries) > 100
+    assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_the_readme_names_only_commands_and_paths_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]*)", readme)) <= targets
+    paths = re.findall(r"\]\(((?!http)[^)#]+)\)", readme)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_two_commands_of_the_readme_are_those_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "make run" in readme
+    assert "make test" in readme
+    assert re.search(r"^check:.*\btest\b", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "make check" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("folder", SERVICES)
+def test_every_room_has_the_same_layout(folder: str) -> None:
+    package = ROOT / folder / folder.replace("-", "_")
+    expected = {"__init__.py", "__main__.py", "app.py", "config.py"}
+    if folder != "api-gateway":
+        expected |= {"models.py", "migrations"}
+    assert {name for name in expected if not (package / name).exists()} == set()
+    assert list((ROOT / folder / "tests").glob("test_*.py"))
+
+
+def test_every_setting_is_in_the_example_environment() -> None:
+    from scripts.settings_reference import all_variables
+
+    example = (ROOT / ".env.example").read_text()
+    documented = set(re.findall(r"^#?\s?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
+    assert documented == all_variables()
