@@ -12,6 +12,7 @@ from common.config import InvalidSettings
 from common.db import Database, run_migrations
 from common.errors import AppError
 from common.logging import configure
+from common.outbox import Relay
 from common.process import run_until_signal, serve
 from user_service import admin_cli, housekeeping
 from user_service.account_states import ROLES
@@ -56,6 +57,13 @@ def _api(settings: Settings) -> None:
     serve(app, settings)
 
 
+def _relay(settings: Settings) -> None:
+    from common.rabbit import RabbitBus  # only the process that needs it imports pika
+
+    bus = RabbitBus(settings.required("bus_url"))
+    run_until_signal([Relay(_database(settings), bus, name=NAME).run])
+
+
 def _sweep(settings: Settings) -> None:
     run_until_signal([housekeeping.sweeper(_database(settings), SystemClock())])
 
@@ -71,6 +79,7 @@ def _create_keys(settings: Settings) -> None:
 
 _COMMANDS: dict[str, Callable[[Settings], None]] = {
     "api": _api,
+    "relay": _relay,
     "sweep": _sweep,
     "migrate": _migrate,
     "create-keys": _create_keys,

@@ -23,7 +23,8 @@ class Settings(ServiceSettings):
     access_token_minutes: int = Field(default=15, ge=1, le=60)
     refresh_token_days: int = Field(default=7, ge=1, le=30)
     hashing_workers: int = Field(default=2, ge=1, le=8)
-    hashing_waiting_max: int = Field(default=16, ge=0, le=256)
+    hashing_waiting_max: int = Field(default=16, ge=0, le=20)
+    """Together with the workers below throttle.ADDRESS.free."""
     expose_reset_token: bool = False
     """Development only: mail tokens appear in the answer, because nobody sends the mail there."""
     proxy_hops: int = Field(default=1, ge=0, le=4)

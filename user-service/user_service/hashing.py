@@ -8,10 +8,12 @@ import os
 import secrets
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from passlib.context import CryptContext
 
@@ -24,8 +26,6 @@ PARALLELISM = 1
 WAIT_MAX_S = 10.0
 RETRY_AFTER_S = 1
 WORKER_NICENESS = 10
-
-T = TypeVar("T")
 
 
 class LoginBusy(Unavailable):
@@ -68,12 +68,23 @@ class PasswordHashing:
         self.decoy_hash = str(self._context.hash(secrets.token_urlsafe(16)))
         """Checked when there is no such account, so that the answer takes as long."""
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the line for the block; raises LoginBusy at once when there is none."""
+        if not self._places.acquire(blocking=False):
+            raise LoginBusy
+        try:
+            yield
+        finally:
+            self._places.release()
+
     def hash(self, password: str) -> str:
         """The hash to store; raises LoginBusy."""
-        return str(self._run(self._context.hash, prepare(password)))
+        with self.place():
+            return str(self._run(self._context.hash, prepare(password)))
 
-    def check(self, password: str, stored_hash: str) -> Checked:
-        """Whether the password is the one behind the hash; raises LoginBusy."""
+    def check_in_place(self, password: str, stored_hash: str) -> Checked:
+        """Whether the password is the one behind the hash, for a caller that holds a place; raises LoginBusy."""
         ok, new_hash = self._run(self._context.verify_and_update, prepare(password), stored_hash)
         return Checked(bool(ok), new_hash)
 
@@ -82,17 +93,14 @@ class PasswordHashing:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, work: Any, *arguments: str) -> Any:
-        if not self._places.acquire(blocking=False):
-            raise LoginBusy
         try:
             future: Future[Any] = self._pool.submit(work, *arguments)
         except RuntimeError:  # the pool was closed: the process is stopping
-            self._places.release()
             raise LoginBusy from None
-        future.add_done_callback(lambda _: self._places.release())
         try:
             return future.result(timeout=WAIT_MAX_S)
         except (FutureTimeout, CancelledError):
+            # A job that still waits never runs; one that runs ends by itself and holds no more than its worker.
             future.cancel()
             raise LoginBusy from None
 

@@ -107,17 +107,21 @@ def verify_password(
 
     The caller says what became of the attempt: `attempts.succeed`, `attempts.forgive`, or nothing for a failure.
     """
-    now = room.now()
-    with room.db.transaction() as session:
-        gate = attempts.count_attempt(session, email_key=key, user_id=user_id, address=origin.address, now=now)
-    if isinstance(gate, TooManyAttempts):
-        raise gate
-    try:
-        return Verified(gate, stored_hash, room.hashing.check(password, stored_hash))
-    except LoginBusy:
+    # The place comes before the count: attempts under way are then fewer than an address has free failures, so right
+    # passwords that arrive together are never taken for guesses.
+    with room.hashing.place():
         with room.db.transaction() as session:
-            attempts.forgive(session, gate)
-        raise
+            gate = attempts.count_attempt(
+                session, email_key=key, user_id=user_id, address=origin.address, now=room.now()
+            )
+        if isinstance(gate, TooManyAttempts):
+            raise gate
+        try:
+            return Verified(gate, stored_hash, room.hashing.check_in_place(password, stored_hash))
+        except LoginBusy:
+            with room.db.transaction() as session:
+                attempts.forgive(session, gate)
+            raise
 
 
 def _conclude(
