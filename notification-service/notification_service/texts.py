@@ -21,6 +21,7 @@ class Kind(StrEnum):
     ORDER_REJECTED = "order_rejected"
     ORDER_EXPIRED = "order_expired"
     ORDER_FAILED = "order_failed"
+    ORDER_NOT_CHANGED = "order_not_changed"
     KYC_PENDING = "kyc_pending"
     KYC_APPROVED = "kyc_approved"
     KYC_REJECTED = "kyc_rejected"
@@ -51,6 +52,9 @@ _ENDS: dict[str, tuple[Kind, str, str]] = {
     "EXPIRED": (Kind.ORDER_EXPIRED, "Order expired", "expired"),
     "FAILED": (Kind.ORDER_FAILED, "Order failed", "could not be carried out"),
 }
+REPLACEMENT_ENDS = frozenset({"replacement_refused", "replacement_dropped"})
+"""Reason codes of an update that comes after an order's end: the new terms its owner wished did not become an order."""
+
 _VERBS = {"BUY": ("buy", "Bought", "bought"), "SELL": ("sell", "Sold", "sold")}
 
 
@@ -77,6 +81,8 @@ def order_notice(event: OrderUpdated) -> Notice | None:
     """
     if event.status in UNTOLD_STATUSES:
         return None
+    if event.reason_code in REPLACEMENT_ENDS:
+        return _not_changed(event)
     if event.status == "PARTIAL":
         # The last fill may be booked before the order is closed: its end will tell it.
         if event.last_fill_quantity == 0 or event.filled_quantity >= event.quantity:
@@ -139,6 +145,16 @@ def _ended(event: OrderUpdated) -> Notice:
         kind=kind,
         title=f"{title}: {_VERBS[event.side][0]} {indian_number(event.quantity)} {event.tradingsymbol}",
         text=f"{_order(event)} {happened}; {traded}.{reason}",
+    )
+
+
+def _not_changed(event: OrderUpdated) -> Notice:
+    reason = f" Reason: {event.reason}" if event.reason else ""
+    return Notice(
+        cause=f"order:{event.order_id}:not_changed",
+        kind=Kind.ORDER_NOT_CHANGED,
+        title=f"Order not changed: {_VERBS[event.side][0]} {indian_number(event.quantity)} {event.tradingsymbol}",
+        text=f"{_order(event)} could not be replaced by the changed one.{reason}",
     )
 
 

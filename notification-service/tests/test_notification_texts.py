@@ -129,6 +129,20 @@ def test_end_has_one_cause_whatever_its_version(order_updated: Make) -> None:
     assert causes == {f"order:{order_id}:end"}
 
 
+@pytest.mark.parametrize("reason_code", ["replacement_refused", "replacement_dropped"])
+def test_change_that_did_not_happen_is_told_beside_the_end(order_updated: Make, reason_code: str) -> None:
+    ended = order_updated(status="CANCELLED", filled_quantity=0, amount_paise=0)
+    later = ended.model_copy(update={"order_version": 4, "reason_code": reason_code, "reason": "Not enough cash."})
+    end, notice = order_notice(ended), order_notice(later)
+    assert end is not None
+    assert notice is not None
+    assert notice.cause != end.cause
+    assert notice.kind is Kind.ORDER_NOT_CHANGED
+    assert notice.text == (
+        "Your order to buy 10 RELIANCE (NSE) could not be replaced by the changed one. Reason: Not enough cash."
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [("pending", Kind.KYC_PENDING), ("approved", Kind.KYC_APPROVED), ("rejected", Kind.KYC_REJECTED)],
