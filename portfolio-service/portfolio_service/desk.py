@@ -63,6 +63,13 @@ class _Counters:
     gross_paise: int
     bucket: RateBucket | None
 
+    @classmethod
+    def of(cls, trader: Trader) -> "_Counters":
+        """As the row says."""
+        if trader.rate_level is None or trader.rate_at is None:
+            return cls(trader.gross_on, trader.gross_paise, None)
+        return cls(trader.gross_on, trader.gross_paise, RateBucket(trader.rate_level, trader.rate_at))
+
 
 class Desk:
     """Everything known under lock while a list of submissions is judged, and the rows they lead to."""
@@ -81,8 +88,9 @@ class Desk:
         self._holds: list[Transfer] = []
         self._changed: set[UUID] = set()
         users = sorted({submission.user_id for submission in submissions})
-        self._counters = self._lock_traders(users)
-        self._portfolios = self._load_portfolios(users, paper_cash_paise)
+        self._counters: dict[UUID, _Counters] = {}
+        self._owners: dict[UUID, UUID] = {}
+        self._lock_traders(users, paper_cash_paise)
         requests = [(submission.user_id, request) for submission in submissions for request in submission.requests]
         own = [(user, request) for user, request in requests if self._owns(user, request)]
         self._balances = postings.lock_accounts(session, {self._account(user, request) for user, request in own})
@@ -91,32 +99,28 @@ class Desk:
 
     # --- reading under lock -----------------------------------------------------------------------------------------
 
-    def _lock_traders(self, users: Sequence[UUID]) -> dict[UUID, _Counters]:
-        query = sa.select(Trader).where(Trader.user_id.in_(users)).order_by(Trader.user_id)
-        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
-        traders = {trader.user_id: trader for trader in self._session.scalars(query)}
-        if missing := [user for user in users if user not in traders]:
-            for user in missing:
-                make_default(self._session, user, self._now)
-            traders = {trader.user_id: trader for trader in self._session.scalars(query)}
-        return {
-            user: _Counters(
-                trader.gross_on,
-                trader.gross_paise,
-                RateBucket(trader.rate_level, trader.rate_at)
-                if trader.rate_level is not None and trader.rate_at is not None
-                else None,
-            )
-            for user, trader in traders.items()
-        }
+    def _lock_traders(self, users: Sequence[UUID], paper_cash_paise: int) -> None:
+        """Lock the users' trader rows in order and read their counters and open portfolios; makes what is missing.
 
-    def _load_portfolios(self, users: Sequence[UUID], paper_cash_paise: int) -> dict[UUID, UUID]:
-        """Open portfolio id -> its owner."""
-        query = sa.select(Portfolio).where(Portfolio.user_id.in_(users), Portfolio.closed_at.is_(None))
-        portfolios = self._session.scalars(query).all()
-        for portfolio in portfolios:
+        A portfolio that is being deleted may still look open here; it is empty then, so nothing can be held in it.
+        """
+        query = (
+            sa.select(Trader, Portfolio)
+            .join(Portfolio, sa.and_(Portfolio.user_id == Trader.user_id, Portfolio.closed_at.is_(None)))
+            .where(Trader.user_id.in_(users))
+            .order_by(Trader.user_id)
+            .with_for_update(key_share=True, of=Trader)
+            .execution_options(populate_existing=True)
+        )
+        found = self._session.execute(query).all()
+        if missing := set(users) - {trader.user_id for trader, _ in found}:
+            for user in sorted(missing):
+                make_default(self._session, user, self._now)
+            found = self._session.execute(query).all()
+        self._counters = {trader.user_id: _Counters.of(trader) for trader, _ in found}
+        self._owners = {portfolio.portfolio_id: portfolio.user_id for _, portfolio in found}
+        for _, portfolio in found:
             open_paper_cash(self._session, portfolio, paper_cash_paise, self._now)
-        return {portfolio.portfolio_id: portfolio.user_id for portfolio in portfolios}
 
     def _load_unsettled(self, requests: Sequence[tuple[UUID, OrderRequest]]) -> dict[AccountKey, int]:
         """Delivery shares that may not be sold yet where selling before delivery (BTST) is off.
@@ -158,7 +162,7 @@ class Desk:
         return {(user, exchange, symbol, side, quantity) for user, exchange, symbol, side, quantity in rows}
 
     def _owns(self, user_id: UUID, request: OrderRequest) -> bool:
-        return self._portfolios.get(self._portfolio_id(user_id, request)) == user_id
+        return self._owners.get(self._portfolio_id(user_id, request)) == user_id
 
     def _portfolio_id(self, user_id: UUID, request: OrderRequest) -> UUID:
         return request.portfolio_id or default_portfolio_id(user_id)
@@ -193,7 +197,7 @@ class Desk:
             balance.held += hold.amount
             taken.append((balance, hold.amount))
             drafts.append(outcome)
-            answers.append(Accepted(index, UserOrder(**row)))
+            answers.append(Accepted(index, row))
         if not drafts or (submission.atomic and len(drafts) < len(results)):
             for balance, amount in taken:
                 balance.held -= amount
@@ -205,7 +209,7 @@ class Desk:
         for row, hold in drafts:
             self._rows.append(row)
             self._holds.append(hold)
-            self._events.append((accepted_event(UserOrder(**row)), row["order_id"], submission.correlation_id))
+            self._events.append((accepted_event(row), row["order_id"], submission.correlation_id))
         return answers
 
     def _judge_one(

@@ -19,7 +19,7 @@ from portfolio_service.config import NAME
 from portfolio_service.entries import entry_type
 from portfolio_service.ledger import AccountKind, Balance, Transfer
 from portfolio_service.models import Account, Portfolio, TransferRow, UserOrder
-from portfolio_service.portfolios import lock_trader
+from portfolio_service.portfolios import lock_trader, not_found
 
 log = get_logger(__name__)
 
@@ -80,6 +80,10 @@ def move_cash(
         ledger.bank_account(),
     )
     lock_trader(session, portfolio.user_id)
+    # Deleting takes the same lock: whoever waited for it must look again.
+    session.refresh(portfolio)
+    if portfolio.closed_at is not None:
+        raise not_found()
     balances = postings.open_accounts(session, [cash, due, bank])
     taking = kind == "WITHDRAWAL"
     if taking and balances[cash].free < amount_paise:

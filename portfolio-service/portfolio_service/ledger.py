@@ -12,12 +12,14 @@ from its cause, so writing the same cause twice changes nothing.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 NAMESPACE = UUID("6f0c1d0e-2a54-5c8f-9f6e-0d9a7b1c4e21")
 """Namespace of all ids derived from a cause; never change it: the ids in every ledger depend on it."""
 
 INR = "INR"
+ACCOUNT_IDS_CACHED_MAX = 65_536
 
 
 class AccountKind(StrEnum):
@@ -51,6 +53,11 @@ class LedgerRuleBroken(Exception):
     """A caller asked for a posting that the rules exclude: a programming error, never a user's."""
 
 
+@lru_cache(maxsize=ACCOUNT_IDS_CACHED_MAX)
+def _account_id(owner: str, kind: str, asset: str) -> UUID:
+    return uuid5(NAMESPACE, f"account:{owner}:{kind}:{asset}")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class AccountKey:
     """Who holds what: owner (a portfolio id or a system owner), kind and asset name one account."""
@@ -62,7 +69,7 @@ class AccountKey:
     @property
     def id(self) -> UUID:
         """Derived, so an account can be named without a look-up."""
-        return uuid5(NAMESPACE, f"account:{self.owner}:{self.kind}:{self.asset}")
+        return _account_id(self.owner, self.kind, self.asset)
 
     @property
     def allow_negative(self) -> bool:

@@ -10,14 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from common.clock import IST
-from common.errors import Unprocessable
-from portfolio_service.models import OrderAllocation, OrderHistory, UserOrder
+from common.errors import NotFound, Unprocessable
+from portfolio_service.models import OrderAllocation, OrderHistory, TaxLot, UserOrder
 from portfolio_service.orders import OrderState, states_for
 from portfolio_service.paging import read_time_cursor, time_cursor
 
 
 class StatusUnknown(Unprocessable):
     """Nobody uses this word for a status."""
+
+
+class TradeNotFound(NotFound):
+    """No such fill of this user, or it bought nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,18 @@ def list_trades(
     return page, time_cursor(page[-1].executed_at, page[-1].allocation_id) if more else None
 
 
+def lot_of(session: Session, user_id: UUID, trade_id: UUID) -> TaxLot:
+    """The shares a fill of the user has bought and what is left of them; raises TradeNotFound."""
+    lot = session.scalars(
+        sa.select(TaxLot)
+        .join(OrderAllocation, OrderAllocation.allocation_id == TaxLot.lot_id)
+        .where(TaxLot.lot_id == trade_id, OrderAllocation.user_id == user_id)
+    ).one_or_none()
+    if lot is None:
+        raise TradeNotFound("There is no such purchase among your trades.")
+    return lot
+
+
 def allocations_of(session: Session, order_id: UUID) -> Sequence[OrderAllocation]:
     """The fills of one order in the order of execution."""
     query = sa.select(OrderAllocation).where(OrderAllocation.order_id == order_id)
@@ -86,7 +102,9 @@ def history_of(session: Session, order_id: UUID) -> Sequence[OrderHistory]:
 def count_by_state(session: Session, *, since: datetime) -> dict[str, int]:
     """Orders accepted since an instant, by state; every state has a figure."""
     rows = session.execute(
-        sa.select(UserOrder.state, sa.func.count().label("orders")).where(UserOrder.accepted_at >= since).group_by(UserOrder.state)
+        sa.select(UserOrder.state, sa.func.count().label("orders"))
+        .where(UserOrder.accepted_at >= since)
+        .group_by(UserOrder.state)
     )
     return {state.value: 0 for state in OrderState} | {row.state: row.orders for row in rows}
 

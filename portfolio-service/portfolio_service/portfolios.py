@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from portfolio_service.orders import LIVE_STATES
 from portfolio_service.postings import ensure_accounts, open_accounts, post
 
 DEFAULT_NAME = "Default"
+IDS_CACHED_MAX = 65_536
 
 
 class PortfolioNotFound(NotFound):
@@ -40,6 +42,7 @@ class DefaultPortfolio(Conflict):
     """The default portfolio stays."""
 
 
+@lru_cache(maxsize=IDS_CACHED_MAX)
 def default_portfolio_id(user_id: UUID) -> UUID:
     """Derived, so the default portfolio can be named without a look-up."""
     return uuid5(NAMESPACE, f"portfolio:default:{user_id}")

@@ -25,6 +25,8 @@ from portfolio_service.schemas import (
     BatchIn,
     BatchItem,
     BatchOut,
+    Body,
+    ExitIn,
     HistoryOut,
     OrderChange,
     OrderDetail,
@@ -100,6 +102,7 @@ def _place_one(
     settings: SettingsDep,
     market: MarketDep,
     clock: ClockDep,
+    asked: Body | None = None,
 ) -> Response:
     request = body.request(side)
     # Before the transaction: no lock is held while another room is asked.
@@ -112,7 +115,7 @@ def _place_one(
             raise outcome.error()
         return 202, OrderOut.of(outcome.order)
 
-    return answer_once(session, user.user_id, key, route, body, produce)
+    return answer_once(session, user.user_id, key, route, asked or body, produce)
 
 
 @router.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
@@ -286,3 +289,23 @@ def list_trades(
     wanted = OrderFilter(user.user_id, portfolio_id, None, symbol, side, from_, to)
     rows, next_cursor = order_queries.list_trades(session, wanted, order_id=order_id, limit=limit, cursor=cursor)
     return TradePage(items=[AllocationOut.of(row) for row in rows], next_cursor=next_cursor)
+
+
+@router.post("/trades/{trade_id}/exit", status_code=202, responses={202: {"model": OrderOut}})
+def exit_trade(
+    trade_id: UUID,
+    body: ExitIn,
+    user: User,
+    key: IdempotencyKey,
+    db: DatabaseDep,
+    session: SessionDep,
+    settings: SettingsDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> Response:
+    """Sell what is left of the shares one fill has bought."""
+    with db.transaction() as reading:
+        lot = order_queries.lot_of(reading, user.user_id, trade_id)
+    return _place_one(
+        body.trade(lot), "SELL", f"trades/{trade_id}/exit", user, key, session, settings, market, clock, asked=body
+    )

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from common.money import Rupees, SignedRupees, format_rupees, round_paise
-from portfolio_service.models import OrderAllocation, OrderHistory, UserOrder
+from portfolio_service.models import OrderAllocation, OrderHistory, TaxLot, UserOrder
 from portfolio_service.orders import PRODUCT_WORDS, OrderRequest
 
 Side = Literal["BUY", "SELL"]
@@ -68,6 +68,29 @@ class OrderIn(TradeIn):
     """An order (POST /orders)."""
 
     side: Side
+
+
+class ExitIn(Body):
+    """How to sell what is left of a fill (POST /trades/{id}/exit)."""
+
+    order_type: OrderType = "MARKET"
+    price: Rupees | None = None
+    trigger_price: Rupees | None = None
+    queue_when_closed: bool = False
+
+    def trade(self, lot: TaxLot) -> TradeIn:
+        """The sale of a lot's remaining units."""
+        return TradeIn.model_construct(
+            portfolio_id=lot.portfolio_id,
+            exchange=lot.exchange,
+            tradingsymbol=lot.tradingsymbol,
+            product=lot.product,
+            quantity=lot.remaining_quantity,
+            order_type=self.order_type,
+            price=self.price,
+            trigger_price=self.trigger_price,
+            queue_when_closed=self.queue_when_closed,
+        )
 
 
 class BatchIn(Body):

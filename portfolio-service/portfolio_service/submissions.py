@@ -1,7 +1,9 @@
 """A request of one user as acceptance sees it, and what becomes of each order in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from common.errors import AppError, Conflict, Forbidden, NotFound, TooManyRequests, Unprocessable
@@ -40,12 +42,20 @@ class Submission:
     correlation_id: str | None = field(default_factory=current_correlation_id)
 
 
+_BLANK = dict.fromkeys(column.key for column in UserOrder.__mapper__.column_attrs)
+
+
 @dataclass(frozen=True)
 class Accepted:
-    """The order as it was written."""
+    """An order that was taken: the columns written."""
 
     index: int
-    order: UserOrder
+    row: Mapping[str, Any]
+
+    @property
+    def order(self) -> UserOrder:
+        """The order for reading. Not an object of the session: making a thousand of those costs more than the batch."""
+        return cast(UserOrder, SimpleNamespace(**{**_BLANK, **self.row}))
 
 
 @dataclass(frozen=True)
@@ -71,25 +81,30 @@ def all_refused(results: Sequence[object]) -> list[Outcome]:
     ]
 
 
-def accepted_event(order: UserOrder) -> OrderAccepted:
+_TOLD = (
+    "order_id",
+    "user_id",
+    "portfolio_id",
+    "exchange",
+    "tradingsymbol",
+    "side",
+    "product",
+    "order_type",
+    "quantity",
+    "price_paise",
+    "trigger_price_paise",
+    "validity",
+    "ttl_minutes",
+    "accepted_at",
+    "trading_date",
+)
+
+
+def accepted_event(row: Mapping[str, Any]) -> OrderAccepted:
     """What the executor is told about an order, at acceptance and again by the sweep."""
-    return OrderAccepted.model_validate(
-        {
-            "order_id": order.order_id,
-            "user_id": order.user_id,
-            "portfolio_id": order.portfolio_id,
-            "exchange": order.exchange,
-            "tradingsymbol": order.tradingsymbol,
-            "side": order.side,
-            "product": order.product,
-            "order_type": order.order_type,
-            "quantity": order.quantity,
-            "price_paise": order.price_paise,
-            "trigger_price_paise": order.trigger_price_paise,
-            "validity": order.validity,
-            "ttl_minutes": order.ttl_minutes,
-            "accepted_at": order.accepted_at,
-            "trading_date": order.trading_date,
-            "occurred_at": order.accepted_at,
-        }
-    )
+    return OrderAccepted.model_validate({name: row[name] for name in _TOLD} | {"occurred_at": row["accepted_at"]})
+
+
+def accepted_event_of(order: UserOrder) -> OrderAccepted:
+    """The same for an order read from the database."""
+    return accepted_event({name: getattr(order, name) for name in _TOLD})

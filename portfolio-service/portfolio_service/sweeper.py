@@ -24,7 +24,7 @@ from portfolio_service.fills import sweep_delay_s
 from portfolio_service.market_view import observe
 from portfolio_service.models import UserOrder
 from portfolio_service.orders import LIVE_STATES
-from portfolio_service.submissions import accepted_event
+from portfolio_service.submissions import accepted_event_of
 
 log = get_logger(__name__)
 
@@ -46,7 +46,7 @@ def sweep_orders(db: Database, clock: Clock) -> int:
         ).all()
         messages: list[tuple[Event, object, str | None]] = []
         for order in orders:
-            messages.append((accepted_event(order), order.order_id, order.correlation_id))
+            messages.append((accepted_event_of(order), order.order_id, order.correlation_id))
             if order.cancel_requested_at is not None:
                 messages.append((cancel_event(order), order.order_id, order.correlation_id))
             order.sweep_count += 1

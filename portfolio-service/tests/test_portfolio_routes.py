@@ -19,7 +19,7 @@ ROUTES = [
     ("GET", f"/portfolios/{NOBODY}/transactions"), ("GET", "/funds"), ("POST", "/funds/topup"),
     ("GET", "/transactions"), ("GET", "/statement"), ("POST", "/charges/estimate"),
     ("POST", "/admin/funds/deposit"), ("POST", "/admin/funds/withdraw"), ("GET", "/admin/orders"),
-    ("GET", "/admin/ledger/check"),
+    ("GET", "/admin/ledger/check"), ("POST", f"/trades/{NOBODY}/exit"),
 ]  # fmt: skip
 
 
@@ -106,6 +106,24 @@ def test_buy_and_sell_are_orders_with_a_side(room: Any) -> None:
     assert (sell.status_code, sell.json()["side"]) == (202, "SELL")
     assert room.post(user, "/orders/sell", {"symbol": "INFY", "quantity": 5}).json()["code"] == "insufficient_shares"
     assert room.post(user, "/orders/buy", {"symbol": "INFY", "quantity": 1, "side": "SELL"}).status_code == 422
+
+
+def test_exit_sells_what_is_left_of_a_purchase(room: Any) -> None:
+    user, other = room.customer(), room.customer()
+    room.bought(user, "INFY", 5, 150_000)
+    trade_id = room.get(user, "/trades").json()["items"][0]["trade_id"]
+    room.fill(room.accepted(user, side="SELL", quantity=2), 150_000)
+    assert room.post(other, f"/trades/{trade_id}/exit", {}).status_code == 404
+    key = uuid4().hex
+    first, second = (room.post(user, f"/trades/{trade_id}/exit", {}, key) for _ in range(2))
+    assert (first.status_code, first.json()["side"], first.json()["quantity"]) == (202, "SELL", 3)
+    assert first.content == second.content
+    room.fill(first.json()["order_id"], 150_000)
+    # the key's answer stays the same after the shares are gone; a new wish has nothing to sell
+    assert room.post(user, f"/trades/{trade_id}/exit", {}, key).content == first.content
+    assert room.post(user, f"/trades/{trade_id}/exit", {}).json()["code"] == "quantity_invalid"
+    assert room.post(user, f"/trades/{trade_id}/exit", {"quantity": 1}).json()["code"] == "invalid_request"
+    room.sound()
 
 
 def test_order_list_filters_and_pages(room: Any) -> None:
