@@ -36,7 +36,9 @@ QUOTE_PAUSE_S = 1.0
 CANDLE_PAUSE_S = 0.34
 OTHER_PAUSE_S = 0.1
 PACE_WAIT_MAX_S = 10.0
-"""Longest wait for a turn: later callers are told to come back instead of queueing without end."""
+PACE_WAITING_MAX = 8
+"""Longest wait for a turn and most callers in it: further ones are told to come back, for each holds a thread."""
+BUSY = "Too many reads of the broker are waiting; try again shortly."
 NO_SESSION_PAUSE_S = 1.0
 """After the executor had no session, callers are answered without asking it again for this long."""
 NO_SESSION = "There is no broker session at the moment; prices resume after the operator has logged in."
@@ -83,19 +85,25 @@ class Pace:
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
         self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(PACE_WAITING_MAX)
         self._free_at = 0.0
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the turn, at most PACE_WAIT_MAX_S, then raise BrokerReadFailed."""
-        if not self._lock.acquire(timeout=PACE_WAIT_MAX_S):
-            raise BrokerReadFailed("Too many reads of the broker are waiting; try again shortly.")
+        """Wait for the turn; raises BrokerReadFailed when too many wait already or it takes PACE_WAIT_MAX_S."""
+        if not self._places.acquire(blocking=False):
+            raise BrokerReadFailed(BUSY)
         try:
-            time.sleep(max(0.0, self._free_at - time.monotonic()))
-            yield
+            if not self._lock.acquire(timeout=PACE_WAIT_MAX_S):
+                raise BrokerReadFailed(BUSY)
+            try:
+                time.sleep(max(0.0, self._free_at - time.monotonic()))
+                yield
+            finally:
+                self._free_at = time.monotonic() + self._pause_s
+                self._lock.release()
         finally:
-            self._free_at = time.monotonic() + self._pause_s
-            self._lock.release()
+            self._places.release()
 
 
 class KiteQuoteSource:

@@ -74,7 +74,7 @@ class DatabaseMirror:
             self._market.instruments.replace(_listings(session))
             self._market.feed.loads = _load_statuses(session)
             self._market.calendar.replace_overrides(entries_in_force(session))
-            self._market.prices.want(read_interest(session, now))
+            self._market.prices.recall(read_interest(session, now))
             if first:
                 self._market.prices.put_prices(read_prices(session))
         self._marks, self._read_at = marks, time.monotonic()
@@ -147,8 +147,8 @@ def run(stop: threading.Event, *, settings: Settings, db: Database, clock: Clock
 
 
 def add_interest(db: Database, market: Market, now: datetime) -> None:
-    """Write down which instruments were asked for since the last call, for the poller and for the next start."""
-    fresh = sorted(market.prices.take_newly_wanted())
+    """Write down which instruments were asked for today, for the poller and for the next start."""
+    fresh = sorted(market.prices.take_asked(trading_date(now)))
     if not fresh:
         return
     with db.transaction() as session:

@@ -64,6 +64,7 @@ class StoredPrice(Base):
     """The last price seen, for the time after a restart."""
 
     __tablename__ = "last_price"
+    __table_args__ = (CheckConstraint("price_paise > 0", name="positive"),)
 
     exchange: Mapped[str] = mapped_column(Text, primary_key=True)
     tradingsymbol: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -114,7 +114,7 @@ class Poller:
                 )
             wishes = read_interest(session, self._clock.now())
         self._stored.update(changed)
-        self._market.prices.want(key for key in wishes if self._market.instruments.get(key) is not None)
+        self._market.prices.recall(wishes)
 
     def _is_worth_storing(self, key: Key, price: LastPrice) -> bool:
         stored = self._stored.get(key)
@@ -160,6 +160,8 @@ class Poller:
                 store_bands(session, quotes, on)
 
     def _spread(self, prices: Mapping[Key, LastPrice], quotes: Mapping[Key, DayQuote]) -> None:
+        # The broker says 0 for what has not traded: that is no price.
+        prices = {key: price for key, price in prices.items() if price.price_paise > 0}
         self._market.prices.put_prices(prices)
         self._market.prices.put_quotes(quotes)
         self._cache.set_many({**price_entries(prices), **quote_entries(quotes)}, CACHE_TTL_S)

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from market_data_service.instruments import Key, format_key
 
@@ -48,8 +48,10 @@ class PriceBook:
         self._lock = threading.Lock()
         self._prices: dict[Key, LastPrice] = {}
         self._quotes: dict[Key, DayQuote] = {}
-        self._wanted: set[Key] = set()
-        self._newly_wanted: set[Key] = set()
+        self._wanted: dict[Key, None] = {}
+        """In the order in which they were last asked for."""
+        self._asked: set[Key] = set()
+        self._told: tuple[date | None, set[Key]] = (None, set())
         self._changed: set[Key] = set()
 
     def price(self, key: Key) -> LastPrice | None:
@@ -89,24 +91,41 @@ class PriceBook:
             return {key: self._prices[key] for key in changed}
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Have these polled from now on; beyond WANTED_MAX new wishes are dropped. Give known instruments only."""
-        fresh = [key for key in keys if key not in self._wanted]
-        if not fresh:
-            return
+        """Somebody asks for these: have them polled from now on. Give known instruments only.
+
+        Beyond WANTED_MAX the instruments nobody asked for the longest make room.
+        """
+        asked = list(keys)
         with self._lock:
-            room = WANTED_MAX - len(self._wanted)
-            self._wanted.update(fresh[:room])
-            self._newly_wanted.update(fresh[:room])
+            for key in asked:
+                self._wanted.pop(key, None)
+                self._wanted[key] = None
+            for key in list(self._wanted)[: max(0, len(self._wanted) - WANTED_MAX)]:
+                del self._wanted[key]
+                self._asked.discard(key)
+            self._asked.update(key for key in asked if key in self._wanted)
+
+    def recall(self, keys: Iterable[Key]) -> None:
+        """Wishes from the table: polled while there is room, but not taken for asked today."""
+        with self._lock:
+            for key in keys:
+                if len(self._wanted) >= WANTED_MAX:
+                    return
+                self._wanted.setdefault(key)
 
     def wanted(self) -> frozenset[Key]:
         """Everything somebody asked for."""
         with self._lock:
             return frozenset(self._wanted)
 
-    def take_newly_wanted(self) -> set[Key]:
-        """Wishes since the last call (for the table, where the poller of another process finds them)."""
+    def take_asked(self, today: date) -> set[Key]:
+        """What was asked for since the last call and has not been told for this day (for the table)."""
         with self._lock:
-            fresh, self._newly_wanted = self._newly_wanted, set()
+            if self._told[0] != today:
+                self._told = (today, set())
+            fresh = self._asked - self._told[1]
+            self._told[1].update(fresh)
+            self._asked = set()
             return fresh
 
 

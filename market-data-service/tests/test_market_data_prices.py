@@ -16,7 +16,7 @@ from kite_simulator.config import Settings as SimulatorSettings
 from kite_simulator.server import SimulatorServer
 from market_data_service import loop
 from market_data_service.config import Settings
-from market_data_service.kite_source import BrokerSession, KiteQuoteSource
+from market_data_service.kite_source import PACE_WAITING_MAX, BrokerSession, KiteQuoteSource, Pace
 from market_data_service.loader import load_exchange
 from market_data_service.market import Market
 from market_data_service.mirror import DatabaseMirror
@@ -56,14 +56,41 @@ def test_a_price_is_never_replaced_by_an_older_one() -> None:
     assert book.newest_at() == AT
 
 
-def test_wishes_are_bounded_and_told_once() -> None:
+def test_wishes_are_bounded_and_told_once_a_day() -> None:
     book = PriceBook()
+    today, tomorrow = AT.date(), AT.date() + timedelta(days=1)
     book.want([INFY])
     book.want([INFY, TCS])
-    assert book.take_newly_wanted() == {INFY, TCS}
-    assert book.take_newly_wanted() == set()
-    book.want([("NSE", f"S{number}") for number in range(WANTED_MAX + 50)])
+    assert book.take_asked(today) == {INFY, TCS}
+    book.want([INFY])
+    assert book.take_asked(today) == set()
+    book.want([INFY])
+    assert book.take_asked(tomorrow) == {INFY}
+    book.want([("NSE", f"S{number}") for number in range(WANTED_MAX - 1)])
     assert len(book.wanted()) == WANTED_MAX
+    # INFY was asked for after TCS, so TCS made room.
+    assert INFY in book.wanted()
+    assert TCS not in book.wanted()
+
+
+def test_recalled_wishes_are_not_taken_for_new_ones() -> None:
+    book = PriceBook()
+    book.recall([INFY])
+    assert book.wanted() == {INFY}
+    assert book.take_asked(AT.date()) == set()
+
+
+def test_a_price_of_zero_is_no_price(
+    scripted: Any, db: Database, settings: Settings, clock: FixedClock, loaded: Market, cache: MemoryCache
+) -> None:
+    scripted.prices = {INFY: LastPrice(0, clock.now()), TCS: LastPrice(2_396_90, clock.now())}
+    poller = Poller(settings=settings, db=db, clock=clock, market=loaded, source=scripted, cache=cache)
+    poller.step()
+    poller.store()
+    assert loaded.prices.price(INFY) is None
+    assert cache.get_many(["price:NSE:INFY"]) == {}
+    with db.session() as session:
+        assert [row.tradingsymbol for row in session.scalars(select(StoredPrice))] == ["TCS"]
 
 
 def test_a_moved_price_reaches_memory_cache_and_table(
@@ -205,6 +232,33 @@ def test_a_broker_that_does_not_answer_is_a_failed_read(clock: FixedClock, sessi
     with pytest.raises(BrokerReadFailed) as caught:
         KiteQuoteSource(sessions, clock).last_prices([INFY])
     assert caught.value.facts == {"cause": "ConnectionError"}
+
+
+def test_only_so_many_callers_wait_for_the_broker() -> None:
+    pace = Pace(0.0)
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        entered.release()
+        with pace.turn():
+            leave.wait(10)
+
+    threads = [threading.Thread(target=work) for _ in range(PACE_WAITING_MAX)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
+            assert entered.acquire(timeout=10)
+
+        eventually(lambda: pace._places._value == 0)
+        with pytest.raises(BrokerReadFailed, match="Too many reads"), pace.turn():
+            pass
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(10)
+    with pace.turn():
+        assert not any(thread.is_alive() for thread in threads)
 
 
 def test_unknown_instruments_are_left_out(kite: KiteQuoteSource) -> None:

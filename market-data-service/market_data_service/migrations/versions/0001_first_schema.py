@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("tradingsymbol", sa.Text(), nullable=False),
         sa.Column("price_paise", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("price_paise > 0", name=op.f("ck_last_price_positive")),
         sa.PrimaryKeyConstraint("exchange", "tradingsymbol", name=op.f("pk_last_price")),
     )
     op.create_table(
