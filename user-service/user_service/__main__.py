@@ -103,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         settings = Settings.load()
-        configure(NAME, settings.log_level)
+        # On the operator's command line stdout carries the answer alone.
+        configure(NAME, settings.log_level, stream=None if given.command in _COMMANDS else sys.stderr)
         if given.command in _COMMANDS:
             _COMMANDS[given.command](settings)
         elif given.command == "create-admin":
