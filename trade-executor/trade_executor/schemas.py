@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from common.money import Rupees, SignedRupees
+from common.money import SignedRupees
 
 T = TypeVar("T")
 Price = Annotated[Decimal, PlainSerializer(str, return_type=str)]
@@ -98,8 +98,8 @@ class ControlOut(_Out):
     places_per_day: int
     day: date
     day_sends: int
-    day_value_rupees: Rupees = Field(validation_alias="day_value_paise")
-    value_per_day_rupees: Rupees = Field(validation_alias="value_per_day_paise")
+    day_value: SignedRupees = Field(validation_alias="day_value_paise")
+    value_per_day: SignedRupees = Field(validation_alias="value_per_day_paise")
     observed_at: datetime | None
 
 

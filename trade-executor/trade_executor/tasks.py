@@ -65,7 +65,7 @@ def make_celery(
         broker_transport_options={**options, **(transport_options or {})},
     )
     for name, work in _STEPS.items():
-        celery.task(name=name)(_task_of(work, desk))
+        celery.task(name=name, shared=False)(_task_of(work, desk))
     return celery
 
 
