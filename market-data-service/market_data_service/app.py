@@ -54,7 +54,7 @@ def create_app(
         db=db,
         package=PACKAGE,
         authenticator=authenticator,
-        checks=_checks(market, clock, cache),
+        checks=_checks(market, clock, cache if settings.redis_url else None),
         lifespan=_lifespan(market, clock, background),
         state={"market": market, "source": source, "clock": clock, "settings": settings},
     )
@@ -114,7 +114,7 @@ def _checks(market: Market, clock: Clock, cache: Cache | None) -> dict[str, Chec
     def redis() -> Mapping[str, Any]:
         # Not fatal either: without it a process reads prices from the table.
         if cache is None:
-            return {"detail": "not used here"}
+            return {"detail": "not configured: prices polled by another process come from the table"}
         try:
             cache.ping()
         except (RedisError, OSError) as error:

@@ -53,8 +53,8 @@ class Settings(ServiceSettings):
     poll_interval_s: float = Field(default=1.0, ge=1.0, le=60.0)
     quote_interval_s: float = Field(default=60.0, ge=5.0, le=3_600.0)
     """How often the day figures and price bands of polled instruments are read again."""
-    store_interval_s: float = Field(default=5.0, ge=0.1, le=300.0)
-    """How often prices are written to the table that a restart reads."""
+    store_interval_s: float = Field(default=2.0, ge=0.1, le=300.0)
+    """How often prices are written to the table that a restart reads, and a process that lost the cache."""
     stale_after_s: float = Field(default=10.0, gt=0)
     """Age from which the public API marks a price as stale."""
     mirror_interval_s: float = Field(default=0.5, ge=0.1, le=10.0)

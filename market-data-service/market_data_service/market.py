@@ -18,7 +18,7 @@ from market_data_service.instruments import InstrumentBook, Key, Listing, parse_
 from market_data_service.prices import WANTED_MAX, PriceBook
 from market_data_service.sessions import MarketSession, SessionRules, session_at
 
-FeedState = Literal["starting", "ok", "no_broker_session", "broker_unavailable"]
+FeedState = Literal["starting", "ok", "no_broker_session", "broker_unavailable", "unknown"]
 MIDNIGHT = time(0, 0)
 
 

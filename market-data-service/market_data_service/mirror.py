@@ -39,6 +39,10 @@ log = get_logger(__name__)
 REREAD_S = 300.0
 """Instruments are read again this often even without a load: their price bands change."""
 DATABASE_PAUSE_S = 5.0
+TABLE_PAUSE_S = 1.0
+"""While the cache has no prices the table is read this often."""
+FRESH_FEED_S = 15.0
+"""Without word from the poller, prices younger than this tell that it works."""
 QUOTES_PAUSE_S = 5.0
 INTEREST_DAYS = 7
 """How long an instrument stays polled after somebody last asked for its price."""
@@ -98,20 +102,20 @@ class CacheMirror:
         self._quotes_at = float("-inf")
         self._table_at = float("-inf")
 
-    def refresh(self) -> None:
+    def refresh(self, at: datetime) -> None:
         """Take over what is newer; without answers of the cache, what the table has."""
         keys = self._market.polled_keys(self._settings)
         prices = self._read(keys, PRICE_PREFIX, price_from_entry)
         self._market.prices.put_prices(prices)
         now = time.monotonic()
-        if keys and not prices and now - self._table_at >= DATABASE_PAUSE_S:
+        if keys and not prices and now - self._table_at >= TABLE_PAUSE_S:
             self._table_at = now
             with self._db.session() as session:
                 self._market.prices.put_prices(read_prices(session, keys))
         if now - self._quotes_at >= QUOTES_PAUSE_S:
             self._quotes_at = now
             self._market.prices.put_quotes(self._read(keys, QUOTE_PREFIX, quote_from_entry))
-            self._read_feed()
+            self._read_feed(at)
 
     def _read(self, keys: Sequence[Key], prefix: str, parse: Callable[[str], T]) -> dict[Key, T]:
         entries = {prefix + format_key(key): key for key in keys}
@@ -122,11 +126,15 @@ class CacheMirror:
                 found[entries[name]] = parse(entry)
         return found
 
-    def _read_feed(self) -> None:
+    def _read_feed(self, at: datetime) -> None:
         entry = self._cache.get_many([FEED_ENTRY]).get(FEED_ENTRY)
         if entry is not None:
             with suppress(*_FOREIGN_ENTRY):
                 self._market.feed.status = feed_from_entry(entry)
+                return
+        newest = self._market.prices.newest_at()
+        is_fresh = newest is not None and at - newest < timedelta(seconds=FRESH_FEED_S)
+        self._market.feed.report("ok" if is_fresh else "unknown", at)
 
 
 def run(stop: threading.Event, *, settings: Settings, db: Database, clock: Clock, market: Market, cache: Cache) -> None:
@@ -140,7 +148,7 @@ def run(stop: threading.Event, *, settings: Settings, db: Database, clock: Clock
                 database_at = time.monotonic()
                 from_database.refresh(clock.now())
             add_interest(db, market, clock.now())
-            from_cache.refresh()
+            from_cache.refresh(clock.now())
         except SQLAlchemyError as error:
             log.warning("market.refresh_failed", error=type(error).__name__)
         stop.wait(settings.mirror_interval_s)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,8 +31,6 @@ NO_SESSION_PAUSE_MAX_S = 30.0
 FAILURE_PAUSE_MAX_S = 10.0
 FEED_REPORT_S = 15.0
 """The feed's state goes to the cache this often even when it is the same."""
-UNCHANGED_STORE_S = 60.0
-"""A price that does not change is stored again only after this long."""
 
 _STORE_PRICES = text("""
     INSERT INTO last_price (exchange, tradingsymbol, price_paise, seen_at)
@@ -61,7 +59,6 @@ class Poller:
         self._quotes_at = float("-inf")
         self._quote_turn = False
         self._bands_asked: tuple[date | None, set[Key]] = (None, set())
-        self._stored: dict[Key, LastPrice] = {}
         self._feed_at = float("-inf")
 
     def step(self) -> bool:
@@ -92,12 +89,11 @@ class Poller:
             self._cache.set_many(feed_entry(self._market.feed.status), CACHE_TTL_S)
 
     def store(self) -> None:
-        """Write changed prices and wishes to the database, read the wishes of other processes."""
-        changed = {
-            key: price
-            for key, price in self._market.prices.take_changed().items()
-            if self._is_worth_storing(key, price)
-        }
+        """Write the prices seen since the last call and wishes to the database, read the wishes of other processes.
+
+        A price that did not move is written too: its instant is what a reader without cache judges it by.
+        """
+        changed = self._market.prices.take_changed()
         add_interest(self._db, self._market, self._clock.now())
         with self._db.transaction() as session:
             if changed:
@@ -113,16 +109,7 @@ class Poller:
                     },
                 )
             wishes = read_interest(session, self._clock.now())
-        self._stored.update(changed)
         self._market.prices.recall(wishes)
-
-    def _is_worth_storing(self, key: Key, price: LastPrice) -> bool:
-        stored = self._stored.get(key)
-        return (
-            stored is None
-            or stored.price_paise != price.price_paise
-            or price.at - stored.at >= timedelta(seconds=UNCHANGED_STORE_S)
-        )
 
     def _plan_quotes(self, keys: Sequence[Key]) -> None:
         if self._quote_batches:

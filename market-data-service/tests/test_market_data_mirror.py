@@ -49,34 +49,42 @@ def other(db: Database, settings: Settings, clock: FixedClock, loaded: Market) -
 
 
 def test_prices_day_figures_and_state_cross_over_by_the_cache(
-    poller: Poller, loaded: Market, other: Market, db: Database, cache: MemoryCache, settings: Settings
+    poller: Poller,
+    loaded: Market,
+    other: Market,
+    db: Database,
+    cache: MemoryCache,
+    settings: Settings,
+    clock: FixedClock,
 ) -> None:
     poller.step()
     poller.step()
-    CacheMirror(db, cache, other, settings).refresh()
+    CacheMirror(db, cache, other, settings).refresh(clock.now())
     assert other.prices.price(INFY) == loaded.prices.price(INFY)
     assert other.prices.quote(INFY) == loaded.prices.quote(INFY)
     assert other.feed.status == loaded.feed.status
 
 
 def test_without_a_cache_prices_come_from_the_table(
-    poller: Poller, other: Market, loaded: Market, db: Database, settings: Settings
+    poller: Poller, other: Market, loaded: Market, db: Database, settings: Settings, clock: FixedClock
 ) -> None:
     poller.step()
     poller.store()
-    CacheMirror(db, RedisCache("redis://127.0.0.1:9/0"), other, settings).refresh()
+    lost = CacheMirror(db, RedisCache("redis://127.0.0.1:9/0"), other, settings)
+    lost.refresh(clock.now())
     assert other.prices.price(INFY) == loaded.prices.price(INFY)
+    assert other.feed.status.state == "ok"
 
 
 def test_foreign_content_of_the_cache_is_ignored(
-    other: Market, db: Database, cache: MemoryCache, settings: Settings
+    other: Market, db: Database, cache: MemoryCache, settings: Settings, clock: FixedClock
 ) -> None:
     rubbish = ("", "null", "[]", "{}", '{"price_paise": "x", "at": "now"}', "\x00")
     for text in rubbish:
         cache.set_many({"price:NSE:INFY": text, "quote:NSE:INFY": text, "feed:market-data": text}, 60)
-        CacheMirror(db, cache, other, settings).refresh()
+        CacheMirror(db, cache, other, settings).refresh(clock.now())
     assert other.prices.price(INFY) is None
-    assert other.feed.status.state == "starting"
+    assert other.feed.status.state == "unknown"
 
 
 def test_the_answering_process_keeps_itself_up_to_date(

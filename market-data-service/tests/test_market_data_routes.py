@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from common.auth import ServiceIdentity
+from common.cache import RedisCache
 from common.clock import FixedClock
 from common.db import Database, count_statements
 from common.http import ServiceClient
@@ -325,6 +326,14 @@ def test_a_missing_broker_login_shows_but_does_not_take_the_room_down(
     assert (checks["broker"]["state"], checks["broker"]["newest_price_age_s"]) == ("no_broker_session", 90.0)
     assert checks["instruments"]["loads"]["NSE"]["outcome"] == "LOADED"
     assert "2027" in checks["calendar"]["warnings"][0]
+
+
+def test_a_lost_redis_shows_but_does_not_take_the_room_down(make_app: AppFactory, loaded: Market) -> None:
+    url = "redis://127.0.0.1:9/0"
+    app = make_app(settings=Settings(redis_url=url), cache=RedisCache(url))
+    answer = client_for(app).get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["redis"] == {"ok": True, "reachable": False, "detail": "ConnectionError"}
 
 
 def test_hot_routes_answer_from_memory_on_the_event_loop(
