@@ -478,3 +478,14 @@ def test_requests_are_counted_by_route_not_by_path(door: Door, auth_headers: Hea
         in exposition
     )
     assert marker not in exposition
+
+
+def test_a_websocket_is_refused(door: Door) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=10) as connection:
+        connection.sendall(
+            b"GET /ws/orders HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 403

@@ -269,3 +269,38 @@ def test_failures_are_counted_by_room(start: Start, auth_headers: Headers) -> No
     assert (
         f'saras_gateway_upstream_errors_total{{kind="unavailable",room="{ORDERS}",service="api-gateway"}}' in exposition
     )
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_odd_bytes_in_headers_and_query_are_never_our_mistake(
+    start: Start, user_token: Callable[..., str], over_http: bool
+) -> None:
+    door = start(over_http=over_http)
+    token = user_token().encode()
+    odd = [bytes([byte]) for byte in (*range(1, 32), 127, 128, 160, 195, 255) if byte not in (10, 13)]
+    odd += [
+        b"%",
+        b"%zz",
+        b"%00",
+        b"%0d%0aX: y",
+        b'"',
+        b"<>",
+        b"{|}",
+        b"\\",
+        b"^`",
+        b"'",
+        b"caf\xc3\xa9",
+        b"#f",
+        b"?&&==",
+    ]
+    for value in odd:
+        for place in (b"GET /api/v1/orders?q=a%s HTTP/1.1\r\nX: y", b"GET /api/v1/orders HTTP/1.1\r\nUser-Agent: a%sb"):
+            with socket.create_connection(("127.0.0.1", door.port), timeout=10) as connection:
+                head = place.replace(b"%s", value)
+                connection.sendall(
+                    head + b"\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\nConnection: close\r\n\r\n"
+                )
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                assert answer.status in (200, 400), (value, place, answer.status)
+                answer.read()
