@@ -108,6 +108,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProce
         environ={**clean, "SARAS_DATA_DIR": str(directory), "GATEWAY_PORT": str(port), "COLUMNS": "120"},
     )
     running.start()
+    make_admin = "from scripts.create_admin import demo_admin; demo_admin()"
+    subprocess.run([sys.executable, "-c", make_admin], cwd=ROOT, env=running.environ, check=True)
     yield running
     assert running.stop() == 0
 
@@ -122,9 +124,13 @@ def test_the_demo_trades_and_the_books_balance(platform: PlatformProcess) -> Non
 
 def test_the_documentation_is_served_by_the_gateway(platform: PlatformProcess) -> None:
     assert "swagger" in httpx.get(f"{platform.url}/docs").text.lower()
-    document = httpx.get(f"{platform.url}/openapi.json", timeout=20).json()
-    for path in ("/api/v1/auth/login", "/api/v1/orders", "/api/v1/ops/blocks", "/api/v1/smallcases", "/buy", "/me"):
-        assert path in document["paths"], path
+    wanted = {"/api/v1/auth/login", "/api/v1/orders", "/api/v1/ops/blocks", "/api/v1/smallcases", "/buy", "/me"}
+
+    def missing() -> set[str]:
+        return wanted - set(httpx.get(f"{platform.url}/openapi.json", timeout=20).json()["paths"])
+
+    # A room that is slow to describe itself is left out until the document is made again.
+    eventually(lambda: not missing(), timeout=90, interval=1)
 
 
 def test_one_order_can_be_followed_by_its_correlation_id_through_every_room(platform: PlatformProcess) -> None:
@@ -133,7 +139,6 @@ def test_one_order_can_be_followed_by_its_correlation_id_through_every_room(plat
     body = {
         "exchange": "NSE",
         "tradingsymbol": "INFY",
-        "side": "BUY",
         "quantity": 3,
         "product": "CNC",
         "order_type": "MARKET",
@@ -150,8 +155,8 @@ def test_one_order_can_be_followed_by_its_correlation_id_through_every_room(plat
         return {json.loads(line).get("service", "") for line in lines if correlation_id in line}
 
     eventually(lambda: rooms <= seen(), timeout=20)
-    told = httpx.get(f"{platform.url}/api/v1/notifications", headers=trader, timeout=10).json()
-    assert any("INFY" in row["text"] for row in told["notifications"])
+    told = httpx.get(f"{platform.url}/api/v1/notifications", headers=trader, timeout=10).json()["items"]
+    assert any("INFY" in json.dumps(row) for row in told)
 
 
 def test_every_accepted_order_ends_and_the_books_balance_after_kill_9(platform: PlatformProcess) -> None:

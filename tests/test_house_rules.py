@@ -87,20 +87,21 @@ def test_pure_modules_do_no_io(name: str) -> None:
     assert imports(ROOT / name).isdisjoint(FORBIDDEN_IN_PURE), f"{name} holds rules: keep I/O at the edges"
 
 
+def money_annotations(path: Path) -> Iterator[tuple[int, str, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.lineno, node.target.id, ast.unparse(node.annotation)
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            yield node.lineno, node.arg, ast.unparse(node.annotation)
+
+
 def test_money_is_never_a_float() -> None:
-    found = []
-    for path in product_files():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and node.target.id.endswith("_paise")
-            ):
-                if "float" in ast.unparse(node.annotation):
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.target.id}")
-            elif isinstance(node, ast.arg) and node.arg.endswith("_paise") and node.annotation is not None:
-                if "float" in ast.unparse(node.annotation):
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.arg}")
+    found = [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in product_files()
+        for line, name, annotation in money_annotations(path)
+        if name.endswith("_paise") and "float" in annotation
+    ]
     assert found == []
 
 

@@ -7,7 +7,7 @@ in FastAPI's default scope a failing commit would reach the client as success.
 import importlib.resources
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -20,7 +20,7 @@ from fastapi import Depends, Request
 from sqlalchemy import BigInteger, DateTime, MetaData, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 NAMING = {
@@ -53,16 +53,6 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is not None and value.tzinfo is None:
             raise ValueError(f"naive datetime for a timestamptz column: {value!r}")
         return value
-
-
-def declarative_base() -> type[DeclarativeBase]:
-    """A fresh declarative base with the naming convention; one per service."""
-
-    class Base(DeclarativeBase):
-        metadata = MetaData(naming_convention=NAMING)
-        type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
-
-    return Base
 
 
 class Database:
@@ -204,11 +194,3 @@ def count_statements(db: Database) -> Iterator[list[str]]:
         yield statements
     finally:
         event.remove(db.engine, "before_cursor_execute", remember)
-
-
-def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for a JSONB column: UUIDs, dates and instants as text."""
-    return {
-        key: str(value) if not isinstance(value, (str, int, bool, type(None), list, dict)) else value
-        for key, value in values.items()
-    }

@@ -18,11 +18,12 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from common.db import NAMING
 from common.errors import AppError, Conflict
 
 KEY_LENGTH_MAX = 128
 
-_metadata = MetaData()
+_metadata = MetaData(naming_convention=NAMING)
 idempotency_key = Table(
     "idempotency_key",
     _metadata,

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from common import metrics
 from common.bus import Bus, BusUnavailable
-from common.db import Database
+from common.db import NAMING, Database
 from common.events import Envelope, Event
 from common.logging import bound, current_correlation_id, get_logger
 
@@ -33,7 +33,7 @@ SWEEP_SECONDS = 1.0
 RELAY_PAUSE_SECONDS_MAX = 10.0
 RELAY_LOCK_KEY = 0x5A4A6
 
-_metadata = MetaData()
+_metadata = MetaData(naming_convention=NAMING)
 outbox = Table(
     "outbox",
     _metadata,

@@ -1,25 +1,25 @@
 """Tables of user-service. Passwords, refresh tokens and mail tokens are stored as hashes only."""
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common.db import declarative_base
+from common.db import NAMING, UtcDateTime
 from common.outbox import add_tables
 from user_service.account_states import ACCOUNT_STATUSES, KYC_STATUSES, ROLES
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import DeclarativeBase
 
-    class Base(DeclarativeBase):
-        """For the type checker, which cannot follow a base made by a call."""
+class Base(DeclarativeBase):
+    """All tables of this service."""
 
-else:
-    Base = declarative_base()
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
 add_tables(Base.metadata)
 
 
