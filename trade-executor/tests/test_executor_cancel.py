@@ -218,6 +218,19 @@ def test_blocks_are_taken_off_the_market_after_the_close_and_their_orders_expire
     assert room.child(order_id).reason_code == "session_ended"
 
 
+def test_blocks_leave_the_market_shortly_before_a_close_that_purges_the_book(db):
+    room = make_room(db, close_lead_seconds=30)
+    [order_id] = pooled(room, 10)
+    room.pump()
+    room.market.closes_in = timedelta(seconds=20)
+    later = room.accept(tradingsymbol="TCS")
+    room.step()
+    room.step()
+    assert outcomes(room, order_id) == [("EXPIRED", 0)]
+    assert room.child(later).state == "ACCEPTED"
+    assert len(room.broker.requests) == 1
+
+
 def test_an_order_larger_than_a_block_goes_out_in_parts(db):
     room = make_room(db, block_quantity_max=40)
     order_id = room.accept(quantity=100)

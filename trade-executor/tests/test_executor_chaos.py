@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from trade_executor import control, cutting, sending
 from trade_executor.batching import LiveBlock, can_cross
-from trade_executor.models import Allocation, Block, BlockChild, BrokerOrder, ChildOrder, Fill
+from trade_executor.models import Allocation, Block, BlockChild, BrokerOrder, ChildOrder, Fill, ReconBreak
 from trade_executor.testing import ACCOUNT, lose_answer, lose_request, make_room, refuse, second_desk
 
 SYMBOLS = ("INFY", "TCS", "SBIN")
@@ -140,7 +140,18 @@ class World:
                 )
             if not left:
                 return
-        raise AssertionError(f"{left} orders never ended")
+        stuck = [
+            (row.state, row.tradingsymbol, row.side, row.price_paise)
+            for row in self.room.rows(ChildOrder)
+            if row.closed_at is None
+        ]
+        blocks = [
+            (row.state, row.tradingsymbol, row.side, row.cancel_reason)
+            for row in self.room.rows(Block)
+            if row.state != "DONE"
+        ]
+        breaks = [(row.kind, row.detail) for row in self.room.rows(ReconBreak)]
+        raise AssertionError(f"{left} orders never ended: {stuck}; {blocks}; {breaks}")
 
 
 STEPS = ("accept",) * 8 + ("fault",) * 2 + ("fill",) * 4 + ("cancel",) * 2 + ("crash_before_the_call",) + ("step",) * 5

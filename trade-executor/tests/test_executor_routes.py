@@ -61,6 +61,7 @@ OPS_PATHS = [("GET", f"/api/v1/ops/{name}") for name in OPS_READS] + [
     ("POST", "/api/v1/ops/control/cancel-only"),
     ("POST", "/api/v1/ops/control/resume"),
     ("POST", f"/api/v1/ops/breaks/{SOME_ID}/close"),
+    ("POST", f"/api/v1/ops/blocks/{SOME_ID}/settle"),
     ("GET", "/api/v1/broker/login-url"),
     ("POST", "/api/v1/broker/session"),
     ("POST", "/api/v1/broker/attestation"),
@@ -181,6 +182,16 @@ def test_breaks_are_listed_and_closed_once(house):
     assert len(house.client.get("/api/v1/ops/breaks?open=false", headers=house.ops()).json()["items"]) == 1
     unknown = house.client.post(f"/api/v1/ops/breaks/{uuid4()}/close", json={"reason": "what"}, headers=house.ops())
     assert unknown.json()["code"] == "break_not_found"
+
+
+def test_a_block_that_decides_itself_is_not_settled_by_hand(house, auth_headers):
+    house.accept()
+    house.pump()
+    block_id = house.client.get("/api/v1/ops/blocks", headers=house.ops()).json()["items"][0]["block_id"]
+    path, body = f"/api/v1/ops/blocks/{block_id}/settle", {"reason": "contract note"}
+    assert house.client.post(path, json=body, headers=house.ops()).status_code == 403
+    answer = house.client.post(path, json=body, headers=auth_headers(roles=("admin",)))
+    assert (answer.status_code, answer.json()["code"]) == (409, "block_not_frozen")
 
 
 def postback_body(secret=SECRET, **changes):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from common.testing import eventually
-from trade_executor import control, cutting, resolving, sending
+from trade_executor import control, cutting, resolving, sending, settling
 from trade_executor.brokers.base import Acked, Refused, Unknown
 from trade_executor.models import Block, BrokerOrder, Fill, ReconBreak
 from trade_executor.testing import ACCOUNT, lose_answer, lose_request, make_room, refuse, second_desk
@@ -212,6 +212,29 @@ def test_yesterday_s_attempts_are_left_to_a_person(quick):
     assert only(quick.rows(Block)).state == "FROZEN"
     assert only(quick.rows(BrokerOrder)).state == "UNKNOWN"
     assert [row.kind for row in quick.rows(ReconBreak)] == ["past_day_unsettled"]
+
+
+@pytest.mark.parametrize("answer", [lose_request, None])
+def test_a_person_settles_what_the_day_left_open(quick, answer):
+    order_id = quick.accept(quantity=10)
+    quick.broker.script = [answer] if answer else []
+    quick.pump()
+    if answer is None:
+        quick.broker.fill(quick.broker.id_of(), 4)
+        quick.observe()
+    with quick.db.transaction() as session, pytest.raises(settling.BlockNotFrozen):
+        settling.settle_frozen(session, only(quick.rows(Block)).block_id, actor="admin", reason="too early")
+    quick.run("UPDATE broker_order SET sent_at = sent_at - interval '2 days'")
+    quick.sweep()
+
+    with quick.db.transaction() as session:
+        settling.settle_frozen(session, only(quick.rows(Block)).block_id, actor="admin", reason="contract note")
+
+    filled = 0 if answer else 4
+    assert only(quick.rows(BrokerOrder)).state == ("LOST" if answer else "SETTLED")
+    closed = only(quick.events(order_id, "OrderClosed"))
+    assert (closed["outcome"], closed["filled_quantity"]) == ("EXPIRED", filled)
+    assert only(quick.rows(ReconBreak)).closed_at is not None
 
 
 def test_our_tag_on_an_unknown_order_halts_the_account(quick):

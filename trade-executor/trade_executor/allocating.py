@@ -56,15 +56,19 @@ def _advance(session: Session, block_id: UUID) -> None:
     block = closing.lock_block(session, block_id)
     if block.state != "WORKING":
         return
+    if allocate_new_fills(session, block):
+        _settle(session, block)
+
+
+def allocate_new_fills(session: Session, block: Block) -> bool:
+    """One round over the fills of a locked block that nobody has been given; False when they are too many."""
     fills = session.scalars(
         sa.select(Fill)
-        .where(Fill.block_id == block_id, Fill.round_no.is_(None), Fill.booked_to == "block")
+        .where(Fill.block_id == block.block_id, Fill.round_no.is_(None), Fill.booked_to == "block")
         .order_by(Fill.fill_id)
         .with_for_update()
     ).all()
-    if fills and not _run_round(session, block, fills):
-        return
-    _settle(session, block)
+    return not fills or _run_round(session, block, fills)
 
 
 def _run_round(session: Session, block: Block, fills: Sequence[Fill]) -> bool:

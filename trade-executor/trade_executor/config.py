@@ -62,6 +62,10 @@ class Settings(ServiceSettings):
     opposite_wait_seconds: float = Field(default=5.0, gt=0)
     """How long demand waits for a resting opposite block before that block has to give way."""
 
+    close_lead_seconds: float = Field(default=0.0, ge=0, le=3_600)
+    """How long before a session's end blocks are taken off the market. Needed where the broker's book is purged right
+    at the end (a simulator that never closes); an exchange's own end of day needs none."""
+
     # --- certainty ------------------------------------------------------------------------------------------------
     send_deadline_seconds: float = Field(default=2.0, gt=0)
     sending_max_seconds: float = Field(default=15.0, gt=0)

@@ -63,7 +63,11 @@ class Desk:
     def market_is_open(self) -> bool:
         """Whether blocks may be sent now."""
         info = self.session_info()
-        return info is not None and market_open(info, self.clock.now())
+        return info is not None and self.is_open(info)
+
+    def is_open(self, info: SessionInfo) -> bool:
+        """Whether a session is open to us now."""
+        return market_open(info, self.clock.now(), lead_seconds=self.settings.close_lead_seconds)
 
     def database_now(self) -> datetime:
         """The database's clock: the one that ages are measured with."""

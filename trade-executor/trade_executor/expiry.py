@@ -1,6 +1,6 @@
 """T11: orders whose day is over. Orders accepted while the market is closed wait for the session they are meant for."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -23,8 +23,8 @@ def next_tradable_day(session_info: SessionInfo) -> date:
     return session_info.next_trading_date or session_info.trading_date
 
 
-def expire(db: Database, account: str, session_info: SessionInfo) -> None:
-    """Close pooled orders that can no longer trade, and take blocks off the market after the close."""
+def expire(db: Database, account: str, session_info: SessionInfo, *, is_open: bool) -> None:
+    """Close pooled orders that can no longer trade, and take blocks off the market once it is not open to us."""
     first_day = next_tradable_day(session_info)
     with db.transaction() as session:
         stale = session.scalars(
@@ -35,11 +35,13 @@ def expire(db: Database, account: str, session_info: SessionInfo) -> None:
             .with_for_update(skip_locked=True)
         ).all()
         closing.close_orders(session, stale, EXPIRED)
-    if not session_info.is_open:
-        _cancel_blocks(db, account, first_day)
+    if not is_open:
+        # In the last seconds of a session, before its end, today's blocks are already over.
+        last_day = session_info.trading_date if session_info.is_open else first_day - timedelta(days=1)
+        _cancel_blocks(db, account, last_day)
 
 
-def _cancel_blocks(db: Database, account: str, first_day: date) -> None:
+def _cancel_blocks(db: Database, account: str, last_day: date) -> None:
     with db.transaction() as session:
         block_ids = session.scalars(
             sa.select(Block.block_id)
@@ -47,7 +49,7 @@ def _cancel_blocks(db: Database, account: str, first_day: date) -> None:
             .join(ChildOrder, ChildOrder.block_id == Block.block_id)
             .where(Block.account == account, Block.state.in_(("SEALED", "WORKING")))
             .where(BrokerOrder.state.in_(("INTENT", "ACKED")), BrokerOrder.cancel_state == "NONE")
-            .where(ChildOrder.trading_date < first_day)
+            .where(ChildOrder.trading_date <= last_day)
             .distinct()
             .limit(ROWS_PER_SWEEP)
         ).all()
@@ -55,6 +57,11 @@ def _cancel_blocks(db: Database, account: str, first_day: date) -> None:
         cancelling.take_off_market(db, block_id, cancelling.EXPIRY)
 
 
-def market_open(session_info: SessionInfo, now: datetime) -> bool:
-    """Whether blocks may be sent; an answer that outlived its own closing time counts as closed."""
-    return session_info.is_open and (session_info.closes_at is None or now < session_info.closes_at)
+def market_open(session_info: SessionInfo, now: datetime, *, lead_seconds: float = 0.0) -> bool:
+    """Whether blocks may be sent: the session is open and does not close within `lead_seconds`.
+
+    An answer that outlived its own closing time counts as closed.
+    """
+    if session_info.closes_at is None:
+        return session_info.is_open
+    return session_info.is_open and now < session_info.closes_at - timedelta(seconds=lead_seconds)

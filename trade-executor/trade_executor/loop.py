@@ -27,7 +27,7 @@ def sweep(desk: Desk, account: str) -> None:
     resolving.sweep(desk.db, account, desk.settings)
     info = desk.session_info()
     if info is not None:
-        expiry.expire(desk.db, account, info)
+        expiry.expire(desk.db, account, info, is_open=desk.is_open(info))
 
 
 def step(desk: Desk, account: str) -> None:

@@ -7,9 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 
-from common.auth import OpsUser, require_role
+from common.auth import AdminUser, OpsUser, require_role
 from common.db import SessionDep
-from trade_executor import breaks, control, cutting, queries, schemas
+from trade_executor import breaks, control, cutting, queries, schemas, settling
 from trade_executor.desk import Desk
 
 PAGE_MAX = 200
@@ -46,6 +46,12 @@ def get_blocks(
 def get_block(block_id: UUID, session: SessionDep) -> Any:
     """One block with its orders, attempts, fills and allocations."""
     return queries.block_detail(session, block_id)
+
+
+@router.post("/blocks/{block_id}/settle", response_model=schemas.BlockOut)
+def settle_block(block_id: UUID, body: schemas.SwitchRequest, user: AdminUser, session: SessionDep) -> Any:
+    """Declare that a frozen block got exactly the fills on record; the rest of its orders expires."""
+    return settling.settle_frozen(session, block_id, actor=str(user.user_id), reason=body.reason)
 
 
 @router.get("/orders/{order_id}", response_model=schemas.OrderDetail)

@@ -220,6 +220,7 @@ class FakeMarket:
     is_open: bool = True
     day: date = field(default_factory=lambda: trading_date(datetime.now(UTC)))
     next_day: date | None = None
+    closes_in: timedelta = timedelta(hours=3)
 
     def session(self) -> SessionInfo:
         following = self.next_day or self.day + timedelta(days=1)
@@ -227,7 +228,7 @@ class FakeMarket:
             is_open=self.is_open,
             phase="CONTINUOUS" if self.is_open else "CLOSED",
             trading_date=self.day,
-            closes_at=datetime.now(UTC) + timedelta(hours=3) if self.is_open else None,
+            closes_at=datetime.now(UTC) + self.closes_in if self.is_open else None,
             next_trading_date=following,
         )
 
