@@ -5,11 +5,13 @@ There is no default password: one is generated and shown once.
 
 import json
 import os
+import sys
 from typing import Annotated
 
 import typer
 
 from common.db import Database
+from common.logging import configure
 from scripts.platform_state import data_directory, running_platform
 from user_service.admin_cli import create_admin
 
@@ -21,6 +23,7 @@ def main(
     role: Annotated[str, typer.Option(help="admin or ops")] = "admin",
 ) -> None:
     """Create the account and show its password once."""
+    configure("scripts", stream=sys.stderr)
     typer.echo(f"{email} {_create(email, role)}")
 
 

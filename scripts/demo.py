@@ -24,6 +24,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from common.clock import SystemClock, trading_date
+from common.logging import configure
 from scripts.create_admin import demo_admin
 from scripts.demo_client import Client, DemoFailed, Refused, password, until
 from scripts.platform_state import Running, running_platform
@@ -80,6 +81,7 @@ def main(
     url: Annotated[str | None, typer.Option(help="The gateway; default: the platform running on this machine.")] = None,
 ) -> None:
     """Trade, wait, check; exit code 1 when the books do not balance."""
+    configure("demo", "WARNING", stream=sys.stderr)
     try:
         with platform() as running:
             gateway = url or running.gateway_url

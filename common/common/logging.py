@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -49,9 +50,14 @@ def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
     return event
 
 
+@lru_cache(maxsize=4096)  # the same few names come in every line
+def _names_a_secret(key: str) -> bool:
+    return any(name in key.lower() for name in _SECRET_NAMES)
+
+
 def _drop_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
-        if any(name in key.lower() for name in _SECRET_NAMES):
+        if _names_a_secret(key):
             event[key] = REDACTED
     return event
 
