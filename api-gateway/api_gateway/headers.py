@@ -105,12 +105,13 @@ def client_address(peer: str | None, headers: RawHeaders, trusted_hops: int) -> 
     n trusted proxies the n-th entry from the right was written by the outermost of ours; whatever stands left of it is
     the client's invention.
     """
-    seen = [peer or "0.0.0.0"]  # noqa: S104  a name for "unknown", nothing is bound
-    if trusted_hops:
-        forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-        seen = [part.strip() for part in forwarded.split(",") if part.strip()] + seen
+    peer = peer or "0.0.0.0"  # noqa: S104  a name for "unknown", nothing is bound
+    if not trusted_hops:
+        return peer
+    forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
+    seen = [part.strip() for part in forwarded.split(",") if part.strip()] + [peer]
     candidate = seen[max(0, len(seen) - 1 - trusted_hops)]
-    return candidate if _is_address(candidate) else seen[-1]
+    return candidate if _is_address(candidate) else peer
 
 
 def client_scheme(scheme: str, headers: RawHeaders, trusted_hops: int) -> str:
