@@ -159,6 +159,19 @@ def test_one_order_can_be_followed_by_its_correlation_id_through_every_room(plat
     assert any("INFY" in json.dumps(row) for row in told)
 
 
+def test_the_api_tour_of_the_readme_runs_as_it_is_written(platform: PlatformProcess) -> None:
+    readme = (ROOT / "README.md").read_text()
+    tour = readme.split("```bash\n", 1)[1].split("```", 1)[0].replace("http://127.0.0.1:8000", platform.url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", tour],
+        cwd=ROOT, env=platform.environ, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"code"' not in done.stdout, "no call of the tour is refused"
+    assert '"status":"FILLED"' in done.stdout
+    assert '"ok":true' in done.stdout
+
+
 def test_every_accepted_order_ends_and_the_books_balance_after_kill_9(platform: PlatformProcess) -> None:
     before = platform.summary()["user_orders"]
     demo = platform.demo("--users", "20", "--orders", "200")
