@@ -197,7 +197,8 @@ class ServiceIdentity:
 
     def __init__(self, name: str, private_key_pem: str, clock: Clock | None = None) -> None:
         self.name = name
-        self._key = private_key_pem
+        # Parsed once: reading the PEM costs far more than a signature.
+        self._key = jwk.construct(private_key_pem, ALGORITHM)
         self._clock = clock or SystemClock()
         self._tokens: dict[str, tuple[float, str]] = {}
 
