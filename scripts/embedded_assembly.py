@@ -31,9 +31,8 @@ from common.config import ServiceSettings
 from common.consumers import Handlers, run_consumer
 from common.db import Database, run_migrations
 from common.http import ServiceClient
-from common.market_data import MarketDataClient
 from common.outbox import Relay
-from common.process import authenticator_from, identity_from
+from common.process import authenticator_from, identity_from, market_from
 from market_data_service import loop as market_loop
 from market_data_service.app import create_app as create_market_data
 from market_data_service.config import Settings as MarketDataSettings
@@ -144,7 +143,7 @@ class Platform:
     def _portfolio(self) -> None:
         name = "portfolio-service"
         settings, db = self._room("portfolio_service", PortfolioSettings)
-        market = self._market_client(settings, name)
+        market = market_from(settings, name)
         app = create_portfolio(
             settings,
             db=db,
@@ -163,7 +162,7 @@ class Platform:
         settings, db = self._room("trade_executor", ExecutorSettings)
         access = KiteAccess(db, settings, sealer_from(settings), self.clock)
         access.ensure_account()
-        market = self._market_client(settings, name)
+        market = market_from(settings, name)
         desk = Desk(db, settings, market, access, self.clock)
         celery = tasks.make_celery("memory://", desk=lambda: desk)
         wakeup = CeleryWakeup(celery)
@@ -196,7 +195,7 @@ class Platform:
             settings,
             db=db,
             authenticator=authenticator_from(settings, name, self.clock),
-            market=self._market_client(settings, name),
+            market=market_from(settings, name),
             clock=self.clock,
         )
         self._serve(name, app)
@@ -222,11 +221,6 @@ class Platform:
         db = Database(url, pool_size=settings.database_pool_size, application_name=package)
         self.databases.append(db)
         return settings, db
-
-    def _market_client(self, settings: ServiceSettings, name: str) -> MarketDataClient:
-        identity = identity_from(settings, name)
-        client = ServiceClient(settings.market_data_service_url, audience="market-data-service", identity=identity)
-        return MarketDataClient(client)
 
     def _serve(self, name: str, app: ASGIApp) -> None:
         self.servers.append(RoomServer(name, app, self.listeners[name]))

@@ -9,22 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from analytics_service.schemas import PlatformAnalytics, UserAnalytics
 from analytics_service.summaries import TOP_DEFAULT, TOP_MAX, platform_summary, user_summary
 from common.auth import OpsUser, User, require_role
-from common.clock import Clock
 from common.db import SessionDep
+from common.dependencies import ClockDep
 from common.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
 
 OPERATOR_ROLES = frozenset({"ops", "admin"})
 _operator = require_role(*OPERATOR_ROLES)
-
-
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
-ClockDep = Annotated[Clock, Depends(_clock)]
 
 
 class UserNotFound(NotFound):

@@ -9,6 +9,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +19,9 @@ from common.logging import current_correlation_id
 log = structlog.get_logger("common.errors")
 
 PROBLEM_JSON = "application/problem+json"
+WAITED_TOO_LONG = frozenset({"55P03", "57014", "40P01"})
+"""lock_not_available, query_canceled, deadlock_detected."""
+RETRY_AFTER_S = "1"
 
 
 class AppError(Exception):
@@ -151,6 +156,19 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
+async def _database_busy(request: Request, error: Exception) -> JSONResponse:
+    # Rows or connections were taken for too long: nothing was written, the same request may be sent again.
+    if isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) not in WAITED_TOO_LONG:
+        return await _unknown_error(request, error)
+    log.warning("http.database_busy", error=type(error).__name__)
+    return problem_response(
+        503,
+        "busy",
+        "Too many requests for the same data at once; nothing was changed, send it again.",
+        headers={"Retry-After": RETRY_AFTER_S},
+    )
+
+
 async def _unknown_error(_: Request, error: Exception) -> JSONResponse:
     log.error("http.unhandled_error", error=type(error).__name__, exc_info=error)
     return problem_response(
@@ -163,4 +181,6 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(OperationalError, _database_busy)
+    app.add_exception_handler(PoolTimeout, _database_busy)
     app.add_exception_handler(Exception, _unknown_error)

@@ -5,14 +5,14 @@ waits on the unique index until the first has committed, then reads its answer.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Response
 from pydantic import BaseModel
 from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects.postgresql import JSONB, insert
@@ -22,6 +22,7 @@ from common.db import NAMING
 from common.errors import AppError, Conflict
 
 KEY_LENGTH_MAX = 128
+REPLAYED_HEADER = "Idempotency-Replayed"
 
 _metadata = MetaData(naming_convention=NAMING)
 idempotency_key = Table(
@@ -125,3 +126,32 @@ def store_answer(session: Session, owner_id: UUID, key: str, status: int, body: 
         .where(idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key)
         .values(status=status, body=body)
     )
+
+
+def answer_once(
+    session: Session,
+    owner_id: UUID,
+    key: str,
+    route: str,
+    asked: BaseModel,
+    produce: Callable[[], tuple[int, BaseModel]],
+) -> Response:
+    """Produce and remember an answer, or repeat the one this key was given before.
+
+    `produce` runs at most once per key that was answered; when it raises, the key is free again and nothing is written.
+    Raises IdempotencyKeyReused when the key came with another request.
+    """
+    stored = claim_key(session, owner_id, key, request_hash(route, asked))
+    if stored is not None:
+        return _json(stored.status, stored.body, replayed=True)
+    status, answer = produce()
+    body = answer.model_dump(mode="json")
+    store_answer(session, owner_id, key, status, body)
+    return _json(status, body, replayed=False)
+
+
+def _json(status: int, body: Any, *, replayed: bool) -> Response:
+    # Sorted keys: the database keeps JSON values, not the order they were written in.
+    content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    headers = {REPLAYED_HEADER: "true"} if replayed else {}
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

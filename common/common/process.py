@@ -1,20 +1,92 @@
-"""Running a room's processes: the web server and loops that stop cleanly on SIGTERM or Ctrl-C."""
+"""Running a room's processes: one command each, the web server and loops that stop cleanly on SIGTERM or Ctrl-C."""
 
+import argparse
 import json
 import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
 from common.auth import AccessTokens, Authenticator, JwksKeys, ServiceIdentity, StaticKeys
+from common.bus import Bus
 from common.clock import Clock, SystemClock
-from common.config import ServiceSettings
+from common.config import InvalidSettings, ServiceSettings
+from common.consumers import Handlers, run_consumer
+from common.db import Database, run_migrations
+from common.http import ServiceClient
+from common.logging import configure
+from common.market_data import MarketDataClient
+from common.outbox import Relay
 
 SHUTDOWN_TIMEOUT_S = 10
 Loop = Callable[[threading.Event], None]
+Settings = TypeVar("Settings", bound=ServiceSettings)
+Command = Callable[[Settings, Database], None]
+"""One process of a room: runs until told to stop, on the room's settings and database."""
+
+
+def run_room(
+    name: str,
+    package: str,
+    settings_class: type[Settings],
+    commands: Mapping[str, Command[Settings]],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """`python -m <package> <command>`: run one process; answers the exit code. `migrate` is always there."""
+    parser = argparse.ArgumentParser(prog=package, description=f"One process of {name}.")
+    parser.add_argument("command", choices=[*commands, "migrate"])
+    command = parser.parse_args(arguments).command
+    try:
+        settings = settings_class.load()
+        configure(name, settings.log_level)
+        url = settings.required("database_url")
+        if command == "migrate":
+            run_migrations(package, url)
+            return 0
+        db = Database(url, pool_size=settings.database_pool_size, application_name=f"{name}-{command}")
+        try:
+            commands[command](settings, db)
+        finally:
+            db.dispose()
+    except InvalidSettings as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
+    return 0
+
+
+def relay_command(name: str) -> Command[ServiceSettings]:
+    """The process that publishes a room's outbox."""
+    return lambda settings, db: run_until_signal([Relay(db, bus_from(settings), name=name).run])
+
+
+def consume_command(name: str, handlers: Handlers) -> Command[ServiceSettings]:
+    """The process that takes a room's messages from the bus."""
+
+    def consume(settings: ServiceSettings, db: Database) -> None:
+        bus = bus_from(settings)
+        run_until_signal([lambda stop: run_consumer(bus, db, consumer=name, handlers=handlers, stop=stop)])
+
+    return consume
+
+
+def bus_from(settings: ServiceSettings) -> Bus:
+    """The bus between processes."""
+    from common.rabbit import RabbitBus  # only processes that use the bus import pika
+
+    return RabbitBus(settings.required("bus_url"))
+
+
+def market_from(settings: ServiceSettings, name: str) -> MarketDataClient:
+    """The client of market-data-service, calling as this room."""
+    identity = identity_from(settings, name)
+    return MarketDataClient(
+        ServiceClient(settings.market_data_service_url, audience="market-data-service", identity=identity)
+    )
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:

@@ -1,14 +1,14 @@
-"""Entry point: `python -m market_data_service api | loop | migrate`."""
+"""`python -m market_data_service api | loop | migrate`: one image, one command per process."""
 
-import argparse
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from common.cache import cache_from_url
 from common.clock import SystemClock
-from common.db import Database, run_migrations
+from common.db import Database
 from common.http import ServiceClient
-from common.logging import configure
-from common.process import authenticator_from, identity_from, run_until_signal, serve
+from common.process import authenticator_from, identity_from, run_room, run_until_signal, serve
 from market_data_service import loop, mirror
 from market_data_service.app import create_app
 from market_data_service.config import NAME, PACKAGE, Settings
@@ -18,39 +18,40 @@ from market_data_service.market import Market
 EXECUTOR = "trade-executor"
 
 
-def main() -> None:
-    """Run one process of the room until told to stop."""
-    parser = argparse.ArgumentParser(prog=PACKAGE, description="Instruments, prices, candles, trading calendar")
-    parser.add_argument("role", choices=["api", "loop", "migrate"])
-    role = parser.parse_args().role
-    settings = Settings.load()
-    configure(NAME, settings.log_level)
-    url = settings.required("database_url")
-    if role == "migrate":
-        run_migrations(PACKAGE, url)
-        return
-    clock = SystemClock()
-    db = Database(url, pool_size=settings.database_pool_size, application_name=f"{NAME}-{role}")
-    cache = cache_from_url(settings.redis_url)
-    market = Market.create(settings)
+def _parts(settings: Settings, db: Database) -> dict[str, Any]:
+    return {
+        "settings": settings,
+        "db": db,
+        "clock": SystemClock(),
+        "market": Market.create(settings),
+        "cache": cache_from_url(settings.redis_url),
+    }
+
+
+def _source(settings: Settings) -> KiteQuoteSource:
     executor = ServiceClient(settings.trade_executor_url, audience=EXECUTOR, identity=identity_from(settings, NAME))
-    source = KiteQuoteSource(ExecutorSessions(executor), clock)
-    common = {"settings": settings, "db": db, "clock": clock, "market": market, "cache": cache}
-    try:
-        if role == "loop":
-            run_until_signal([partial(loop.run, source=source, **common)])  # type: ignore[arg-type]
-        else:
-            app = create_app(
-                source=source,
-                authenticator=authenticator_from(settings, NAME, clock),
-                background=[partial(mirror.run, **common)],  # type: ignore[arg-type]
-                **common,  # type: ignore[arg-type]
-            )
-            serve(app, settings)
-    finally:
-        executor.close()
-        db.dispose()
+    return KiteQuoteSource(ExecutorSessions(executor), SystemClock())
+
+
+def _loop(settings: Settings, db: Database) -> None:
+    run_until_signal([partial(loop.run, source=_source(settings), **_parts(settings, db))])
+
+
+def _api(settings: Settings, db: Database) -> None:
+    parts = _parts(settings, db)
+    app = create_app(
+        source=_source(settings),
+        authenticator=authenticator_from(settings, NAME, parts["clock"]),
+        background=[partial(mirror.run, **parts)],
+        **parts,
+    )
+    serve(app, settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one process of the room; answers the exit code."""
+    return run_room(NAME, PACKAGE, Settings, {"api": _api, "loop": _loop}, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

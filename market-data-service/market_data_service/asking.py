@@ -6,8 +6,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from common.auth import Authenticator, bearer_token
-from common.clock import Clock
-from common.db import Database
 from common.errors import Forbidden, NotFound, Unavailable, Unprocessable
 from market_data_service.config import Settings
 from market_data_service.instruments import EXCHANGES, Key, Listing, MalformedKey, parse_key
@@ -58,26 +56,14 @@ def _source(request: Request) -> QuoteSource:
     return source
 
 
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
 def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
-    db: Database = request.app.state.db
-    return db
-
-
 MarketDep = Annotated[Market, Depends(_market)]
 SourceDep = Annotated[QuoteSource, Depends(_source)]
-ClockDep = Annotated[Clock, Depends(_clock)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
-DatabaseDep = Annotated[Database, Depends(_database)]
 
 
 async def calling_room(request: Request) -> str:

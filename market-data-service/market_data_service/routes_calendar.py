@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query
 
 from common.auth import AdminUser, User
 from common.clock import trading_date
+from common.dependencies import ClockDep, DatabaseDep
 from common.errors import Unprocessable
 from common.logging import get_logger
-from market_data_service.asking import ClockDep, DatabaseDep, MarketDep
+from market_data_service.asking import MarketDep
 from market_data_service.calendar import FIRST_YEAR, Day, Hours
 from market_data_service.mirror import refresh_overrides
 from market_data_service.models import CalendarOverride

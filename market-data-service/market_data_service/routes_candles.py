@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query
 
 from common.auth import User
 from common.clock import trading_date
-from market_data_service.asking import ClockDep, DatabaseDep, MarketDep, SourceDep, key_of, listing_of
+from common.dependencies import ClockDep, DatabaseDep
+from market_data_service.asking import MarketDep, SourceDep, key_of, listing_of
 from market_data_service.candles import day_candles, wanted_span
 from market_data_service.schemas import CandleAnswer, CandlesAnswer
 

@@ -7,11 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from common.auth import AdminUser, User
+from common.dependencies import ClockDep, DatabaseDep
 from common.errors import Conflict
 from market_data_service.asking import (
     USER_KEYS_MAX,
-    ClockDep,
-    DatabaseDep,
     MarketDep,
     SettingsDep,
     SourceDep,

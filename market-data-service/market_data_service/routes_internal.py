@@ -11,10 +11,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from common.clock import Clock, trading_date
+from common.dependencies import ClockDep, DatabaseDep
 from market_data_service.asking import (
     SERVICE_KEYS_MAX,
-    ClockDep,
-    DatabaseDep,
     MarketDep,
     SourceDep,
     calling_room,

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from common.auth import User
+from common.dependencies import ClockDep
 from common.errors import Unavailable
 from market_data_service.asking import (
     USER_KEYS_MAX,
-    ClockDep,
     MarketDep,
     SettingsDep,
     key_of,

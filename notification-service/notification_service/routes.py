@@ -3,23 +3,15 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, status
+from fastapi import APIRouter, Query, status
 
 from common.auth import User
-from common.clock import Clock
 from common.db import SessionDep
+from common.dependencies import ClockDep
 from notification_service import service
 from notification_service.schemas import MarkedRead, NotificationPage, NotificationView, UnreadCount
 
 router = APIRouter(prefix="/api/v1/notifications", tags=["notifications"])
-
-
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
-ClockDep = Annotated[Clock, Depends(_clock)]
 
 
 @router.get("")

@@ -1,12 +1,9 @@
-"""What routes take from the app: its settings, clock and market."""
+"""What routes take from the app beside the common collaborators: the room's settings."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from common.clock import Clock
-from common.db import Database
-from common.market_data import MarketData
 from portfolio_service.config import Settings
 
 
@@ -15,23 +12,4 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
-def _market(request: Request) -> MarketData:
-    market: MarketData = request.app.state.market
-    return market
-
-
-def _database(request: Request) -> Database:
-    db: Database = request.app.state.db
-    return db
-
-
-DatabaseDep = Annotated[Database, Depends(_database)]
-"""For routes that ask another room between two short transactions."""
 SettingsDep = Annotated[Settings, Depends(_settings)]
-ClockDep = Annotated[Clock, Depends(_clock)]
-MarketDep = Annotated[MarketData, Depends(_market)]

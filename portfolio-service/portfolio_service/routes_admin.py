@@ -10,10 +10,9 @@ from sqlalchemy.orm import Session
 from common.auth import AdminUser, OpsUser
 from common.clock import trading_date
 from common.db import SessionDep
-from common.idempotency import IdempotencyKey
+from common.dependencies import ClockDep
+from common.idempotency import IdempotencyKey, answer_once
 from portfolio_service import funds, ledger_check, order_queries, portfolios
-from portfolio_service.answers import answer_once
-from portfolio_service.dependencies import ClockDep
 from portfolio_service.order_queries import OrderFilter, day_start
 from portfolio_service.paging import PAGE_DEFAULT, PAGE_MAX
 from portfolio_service.routes_funds import cash_moved_out

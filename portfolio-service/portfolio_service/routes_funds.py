@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from common.auth import User
 from common.clock import trading_date
 from common.db import SessionDep
+from common.dependencies import ClockDep
 from common.errors import Unprocessable
-from common.idempotency import IdempotencyKey
+from common.idempotency import IdempotencyKey, answer_once
 from common.money import format_rupees
 from portfolio_service import charges, funds, portfolios, statement
-from portfolio_service.answers import answer_once
 from portfolio_service.charge_schedule import ChargeRowMissing
-from portfolio_service.dependencies import ClockDep, SettingsDep
+from portfolio_service.dependencies import SettingsDep
 from portfolio_service.entries import particulars
 from portfolio_service.ledger import AccountKind
 from portfolio_service.order_queries import day_start

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from common.auth import User
 from common.db import SessionDep
+from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unprocessable
-from common.idempotency import IdempotencyKey
+from common.idempotency import IdempotencyKey, answer_once
 from portfolio_service import changes, order_queries
 from portfolio_service.acceptance import accept
-from portfolio_service.answers import answer_once
-from portfolio_service.dependencies import ClockDep, DatabaseDep, MarketDep, SettingsDep
+from portfolio_service.dependencies import SettingsDep
 from portfolio_service.market_view import MarketView, observe
 from portfolio_service.order_queries import OrderFilter
 from portfolio_service.orders import OrderState

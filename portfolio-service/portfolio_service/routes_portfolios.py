@@ -8,9 +8,10 @@ from fastapi import APIRouter
 from common.auth import User
 from common.clock import trading_date
 from common.db import Database, SessionDep
+from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.market_data import MarketData
 from portfolio_service import book, funds, portfolios
-from portfolio_service.dependencies import ClockDep, DatabaseDep, MarketDep, SettingsDep
+from portfolio_service.dependencies import SettingsDep
 from portfolio_service.ledger import Balance
 from portfolio_service.models import Portfolio
 from portfolio_service.schemas_money import (

@@ -1,18 +1,17 @@
 """/api/v1/smallcases: make, find, read and change smallcases."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import AfterValidator
 
 from common.auth import CurrentUser, User, require_role
-from common.clock import Clock
-from common.db import Database, SessionDep
+from common.db import SessionDep
+from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unavailable
-from common.idempotency import IdempotencyKey, claim_key, request_hash, store_answer
-from common.market_data import MarketData
+from common.idempotency import IdempotencyKey, answer_once
 from smallcase_service import service
 from smallcase_service.composition import not_valued, value
 from smallcase_service.schemas import (
@@ -28,7 +27,6 @@ from smallcase_service.schemas import (
 )
 
 PATH = "/api/v1/smallcases"
-REPLAYED_HEADER = "Idempotency-Replayed"
 VERSION_MAX = 2**31 - 1
 
 router = APIRouter(prefix=PATH, tags=["smallcases"])
@@ -36,24 +34,6 @@ router = APIRouter(prefix=PATH, tags=["smallcases"])
 _publisher = require_role("admin")
 
 
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
-def _market(request: Request) -> MarketData:
-    market: MarketData = request.app.state.market
-    return market
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.db
-    return database
-
-
-ClockDep = Annotated[Clock, Depends(_clock)]
-MarketDep = Annotated[MarketData, Depends(_market)]
-DatabaseDep = Annotated[Database, Depends(_database)]
 Limit = Annotated[int, Query(ge=1, le=service.PAGE_MAX)]
 
 
@@ -78,20 +58,14 @@ def create_smallcase(
     draft = body.draft()
     # Asked before the first statement: no connection is held while another room answers.
     instruments = market.instruments(constituent.key for constituent in draft.constituents)
-    stored = claim_key(session, user.user_id, key, request_hash("smallcases", body))
-    if stored is not None:
-        return _created(stored.status, stored.body, replayed=True)
-    snapshot = service.create(session, user.user_id, draft, instruments, clock.now())
-    answer = SmallcaseOut.of_snapshot(snapshot, user.user_id).model_dump(mode="json")
-    store_answer(session, user.user_id, key, status.HTTP_201_CREATED, answer)
-    return _created(status.HTTP_201_CREATED, answer, replayed=False)
 
+    def produce() -> tuple[int, SmallcaseOut]:
+        snapshot = service.create(session, user.user_id, draft, instruments, clock.now())
+        return status.HTTP_201_CREATED, SmallcaseOut.of_snapshot(snapshot, user.user_id)
 
-def _created(status_code: int, body: Any, *, replayed: bool) -> Response:
-    headers = {"Location": f"{PATH}/{body['smallcase_id']}"} | ({REPLAYED_HEADER: "true"} if replayed else {})
-    # Sorted keys: the database keeps JSON values, not the order they were written in.
-    content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return Response(content, status_code=status_code, headers=headers, media_type="application/json")
+    response = answer_once(session, user.user_id, key, "smallcases", body, produce)
+    response.headers["Location"] = f"{PATH}/{orjson.loads(response.body)['smallcase_id']}"
+    return response
 
 
 @router.get("")
