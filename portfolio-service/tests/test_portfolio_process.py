@@ -4,38 +4,15 @@ import threading
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
-from common import idempotency, outbox
 from common.bus import LocalBus
 from common.config import InvalidSettings
 from common.consumers import run_consumer
-from common.db import migration_state, run_downgrade, run_migrations
 from common.events import Envelope, OrderUpdated
 from common.outbox import Relay
 from common.testing import eventually
 from portfolio_service import __main__ as command
 from portfolio_service.config import NAME, Settings
-from portfolio_service.models import Base
-
-COMMON_TABLES = {outbox.outbox.name, outbox.inbox.name, idempotency.idempotency_key.name}
-
-
-def test_models_and_migrations_agree(room: Any) -> None:
-    with room.db.engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"include_object": lambda obj, name, kind, *_: not (kind == "table" and name in COMMON_TABLES)}
-        )  # fmt: skip
-        assert compare_metadata(context, Base.metadata) == []
-
-
-def test_the_schema_can_be_taken_back_and_made_again(room: Any) -> None:
-    room.db.dispose()
-    run_downgrade("portfolio_service", room.db.url, "base")
-    assert migration_state("portfolio_service", room.db) == (None, "0001")
-    run_migrations("portfolio_service", room.db.url)
-    assert migration_state("portfolio_service", room.db) == ("0001", "0001")
 
 
 def test_settings_are_named_when_they_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from common.db import Database, run_migrations
 from common.errors import AppError
 from common.logging import configure
 from common.outbox import Relay
-from common.process import run_until_signal, serve
+from common.process import bus_from, run_until_signal, serve
 from user_service import admin_cli, housekeeping
 from user_service.account_states import ROLES
 from user_service.app import create_app
@@ -58,9 +58,7 @@ def _api(settings: Settings) -> None:
 
 
 def _relay(settings: Settings) -> None:
-    from common.rabbit import RabbitBus  # only the process that needs it imports pika
-
-    bus = RabbitBus(settings.required("bus_url"))
+    bus = bus_from(settings)
     run_until_signal([Relay(_database(settings), bus, name=NAME).run])
 
 
