@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 60
 DEMO_TIMEOUT_S = 400
 ORDERS_BEFORE_KILL = 60
+ORDER_RATE = 50
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
 
@@ -105,7 +107,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProce
     running = PlatformProcess(
         directory,
         port,
-        environ={**clean, "SARAS_DATA_DIR": str(directory), "GATEWAY_PORT": str(port), "COLUMNS": "120"},
+        environ={
+            **clean,
+            "SARAS_DATA_DIR": str(directory),
+            "GATEWAY_PORT": str(port),
+            "COLUMNS": "120",
+            "PORTFOLIO_SUBMISSIONS_PER_MINUTE": "600",
+        },
     )
     running.start()
     make_admin = "from scripts.create_admin import demo_admin; demo_admin()"
@@ -159,6 +167,42 @@ def test_one_order_can_be_followed_by_its_correlation_id_through_every_room(plat
     assert any("INFY" in json.dumps(row) for row in told)
 
 
+def test_fifty_parallel_orders_against_money_for_ten_are_ten_orders(platform: PlatformProcess) -> None:
+    trader = sign_up(platform, funds="100000.00")
+    ltp = httpx.get(f"{platform.url}/api/v1/market/ltp/ITC", headers=trader, timeout=10).json()["last_price"]
+    price = f"{int(ltp.partition('.')[0])}.00"
+    # So many shares that ten orders with their charges fit into the money and an eleventh does not.
+    quantity = int(100_000 / 10.5 / float(price))
+
+    def place(_: int) -> tuple[int, str]:
+        body = {"tradingsymbol": "ITC", "quantity": quantity, "order_type": "LIMIT", "price": price,
+                "validity": "TTL", "ttl_minutes": 1, "confirm_duplicate": True}  # fmt: skip
+        return post_order(platform, trader, uuid4().hex, body)
+
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(place, range(ORDER_RATE)))
+    assert [status for status, _ in answers].count(202) == 10
+    assert {json.loads(body)["code"] for status, body in answers if status != 202} == {"insufficient_funds"}
+    funds = httpx.get(f"{platform.url}/api/v1/funds", headers=trader, timeout=10).json()
+    assert not funds["available"].startswith("-")
+
+
+def test_one_idempotency_key_fifty_times_is_one_order_with_equal_answers(platform: PlatformProcess) -> None:
+    trader = sign_up(platform)
+    key, body = uuid4().hex, {"tradingsymbol": "WIPRO", "quantity": 1}
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda _: post_order(platform, trader, key, body), range(50)))
+    assert len(set(answers)) == 1
+    assert answers[0][0] == 202
+    assert len(httpx.get(f"{platform.url}/api/v1/orders", headers=trader, timeout=10).json()["items"]) == 1
+
+
+def post_order(platform: PlatformProcess, trader: dict[str, str], key: str, body: dict[str, Any]) -> tuple[int, str]:
+    headers = {**trader, "Idempotency-Key": key}
+    answer = httpx.post(f"{platform.url}/buy", json=body, headers=headers, timeout=30)
+    return answer.status_code, answer.text
+
+
 def test_the_api_tour_of_the_readme_runs_as_it_is_written(platform: PlatformProcess) -> None:
     readme = (ROOT / "README.md").read_text()
     tour = readme.split("```bash\n", 1)[1].split("```", 1)[0].replace("http://127.0.0.1:8000", platform.url)
@@ -184,7 +228,7 @@ def test_every_accepted_order_ends_and_the_books_balance_after_kill_9(platform: 
     assert "The books balance." in platform.run_demo("--check")
 
 
-def sign_up(platform: PlatformProcess) -> dict[str, str]:
+def sign_up(platform: PlatformProcess, funds: str = "100000.00") -> dict[str, str]:
     """Headers of a user with KYC and funds."""
     email, password = f"{uuid4().hex}@example.com", uuid4().hex
     client = httpx.Client(base_url=platform.url, timeout=10)
@@ -217,7 +261,7 @@ def sign_up(platform: PlatformProcess) -> dict[str, str]:
     ).raise_for_status()
     headers = login()
     client.post(
-        "/api/v1/funds/topup", headers={**headers, "Idempotency-Key": uuid4().hex}, json={"amount": "100000.00"}
+        "/api/v1/funds/topup", headers={**headers, "Idempotency-Key": uuid4().hex}, json={"amount": funds}
     ).raise_for_status()
     return headers
 
