@@ -7,7 +7,7 @@ from decimal import Decimal
 from common.clock import trading_date
 from common.testing import eventually
 from trade_executor import intake
-from trade_executor.models import Block, BrokerOrder, ChildOrder
+from trade_executor.models import Block, BrokerOrder, ChildOrder, EarlyCancel
 from trade_executor.testing import lose_answer, make_room, order, refuse
 
 TODAY = trading_date(datetime.now(UTC))
@@ -38,6 +38,17 @@ def test_a_cancel_that_overtakes_its_order_is_remembered(room):
         intake.accept(session, event)
     assert outcomes(room, event.order_id) == [("CANCELLED", 0)]
     assert room.pump() == 0
+
+
+def test_a_cancel_that_did_not_see_its_order_yet_is_applied_by_the_sweep(room):
+    """Both messages handled at the same moment, neither transaction seeing the other's row."""
+    order_id = room.accept()
+    room.pump()
+    room.run("INSERT INTO early_cancel (order_id, requested_at) VALUES (:id, now())", id=order_id)
+    room.step()
+    room.step()
+    assert outcomes(room, order_id) == [("CANCELLED", 0)]
+    assert room.rows(EarlyCancel) == []
 
 
 def test_one_child_s_cancel_breaks_its_block_up_and_the_others_go_on_in_their_old_order(room):
@@ -106,7 +117,7 @@ def test_a_cancel_between_two_attempts_ends_the_block(db):
     room.pump()
     room.cancel(order_id)
     assert outcomes(room, order_id) == [("CANCELLED", 0)]
-    assert [row.state for row in room.rows(BrokerOrder)] == ["REFUSED", "VOID"]
+    assert sorted(row.state for row in room.rows(BrokerOrder)) == ["REFUSED", "VOID"]
     assert room.broker.rows == {}
 
 

@@ -72,6 +72,8 @@ class LiveBlock:
     tradingsymbol: str
     side: str
     price_paise: int | None
+    age_s: float = 0.0
+    """Seconds since it was cut."""
 
 
 @dataclass(frozen=True)

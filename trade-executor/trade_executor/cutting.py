@@ -68,8 +68,9 @@ def has_demand(session: Session, account: str) -> bool:
 
 def live_blocks(session: Session, account: str) -> list[LiveBlock]:
     """Blocks that are, or may be, in the broker's book."""
+    age_s = sa.func.extract("epoch", _now - Block.created_at).cast(sa.Double)
     rows = session.execute(
-        sa.select(Block.block_id, Block.exchange, Block.tradingsymbol, Block.side, Block.price_paise)
+        sa.select(Block.block_id, Block.exchange, Block.tradingsymbol, Block.side, Block.price_paise, age_s)
         .where(Block.account == account, Block.state != "DONE")
         .limit(LIVE_BLOCKS_MAX)
     )
@@ -77,14 +78,20 @@ def live_blocks(session: Session, account: str) -> list[LiveBlock]:
 
 
 def choose(session: Session, account: str, settings: Settings) -> tuple[Candidate | None, list[UUID]]:
-    """What to cut now, and the live blocks that have kept older opposite demand waiting too long."""
+    """What to cut now, and the live blocks that have kept opposite demand waiting too long.
+
+    A block keeps its place for that long too, or two sides would only push each other off the market.
+    """
     pool = candidates(session, account, settings)
     if not pool:
         return None, []
     choice = batching.choose([candidate for candidate, _ in pool], live_blocks(session, account))
     waited = dict(pool)
+    patience_s = settings.opposite_wait_seconds
     in_the_way = [
-        block.block_id for candidate, block in choice.waiting if waited[candidate] >= settings.opposite_wait_seconds
+        block.block_id
+        for candidate, block in choice.waiting
+        if waited[candidate] >= patience_s and block.age_s >= patience_s
     ]
     return choice.candidate, in_the_way
 

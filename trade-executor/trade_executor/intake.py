@@ -1,10 +1,15 @@
 """Orders and cancels as they come from portfolio-service: any message may be lost, doubled or reordered."""
 
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from common import outbox
+from common.db import Database, run_in_transaction
 from common.events import OrderAccepted, OrderCancelRequested
 from common.logging import current_correlation_id, get_logger
 from trade_executor import cancelling, closing
@@ -12,6 +17,9 @@ from trade_executor.models import ChildOrder, EarlyCancel
 
 log = get_logger(__name__)
 
+OVERTAKEN_PER_SWEEP = 500
+
+_orders: Any = sa.inspect(ChildOrder).local_table
 _FIELDS = (
     "order_id",
     "user_id",
@@ -32,6 +40,15 @@ _FIELDS = (
 )
 
 
+_UNWANTED = "EXISTS (SELECT 1 FROM early_cancel WHERE early_cancel.order_id = child_order.order_id)"
+# Built once: every accepted order passes here.
+_TAKE = (
+    insert(_orders)
+    .on_conflict_do_nothing(index_elements=[_orders.c.order_id])
+    .returning(sa.literal_column(_UNWANTED, sa.Boolean).label("unwanted"))
+)
+
+
 def accept(session: Session, event: OrderAccepted, *, correlation_id: str | None = None) -> bool:
     """Take an order into the pool; False when it is known, in which case everything said about it is sent again.
 
@@ -39,8 +56,8 @@ def accept(session: Session, event: OrderAccepted, *, correlation_id: str | None
     """
     values = {name: getattr(event, name) for name in _FIELDS}
     values["correlation_id"] = correlation_id or current_correlation_id()
-    statement = insert(ChildOrder).values(**values).on_conflict_do_nothing(index_elements=[ChildOrder.order_id])
-    if session.execute(statement.returning(ChildOrder.order_id)).first() is None:
+    taken = session.execute(_TAKE, values).one_or_none()
+    if taken is None:
         again = outbox.republish(session, event.order_id)
         log.info("order.repeated", order_id=str(event.order_id), messages_again=again)
         return False
@@ -51,8 +68,8 @@ def accept(session: Session, event: OrderAccepted, *, correlation_id: str | None
         side=event.side,
         quantity=event.quantity,
     )
-    early = sa.delete(EarlyCancel).where(EarlyCancel.order_id == event.order_id).returning(EarlyCancel.order_id)
-    if session.execute(early).first() is not None:
+    if taken.unwanted:
+        session.execute(sa.delete(EarlyCancel).where(EarlyCancel.order_id == event.order_id))
         closing.close_orders(session, [event.order_id], closing.CANCELLED_BY_USER)
     return True
 
@@ -62,13 +79,27 @@ def cancel(session: Session, event: OrderCancelRequested) -> None:
 
     An order that is closed gets its answers sent again; one that is not here yet is remembered as unwanted.
     """
-    state = session.scalar(sa.select(ChildOrder.state).where(ChildOrder.order_id == event.order_id))
-    if state is None:
+    if session.scalar(sa.select(ChildOrder.seq).where(ChildOrder.order_id == event.order_id)) is None:
+        # Order and cancel may both be under way in transactions that do not see each other; `overtaken` finds those.
         statement = insert(EarlyCancel).values(order_id=event.order_id, requested_at=event.requested_at)
         session.execute(statement.on_conflict_do_nothing())
-        # The order may have committed between the two statements; then its row is visible now.
-        if session.get(ChildOrder, event.order_id) is None:
-            log.info("order.cancel_before_order", order_id=str(event.order_id))
-            return
-        session.execute(sa.delete(EarlyCancel).where(EarlyCancel.order_id == event.order_id))
+        log.info("order.cancel_before_order", order_id=str(event.order_id))
+        return
     cancelling.cancel_order(session, event.order_id, event.requested_at)
+
+
+def overtaken(db: Database) -> None:
+    """Apply cancels that came before, or at the same moment as, their orders."""
+    with db.transaction() as session:
+        found = session.execute(
+            sa.select(EarlyCancel.order_id, EarlyCancel.requested_at)
+            .join(ChildOrder, ChildOrder.order_id == EarlyCancel.order_id)
+            .limit(OVERTAKEN_PER_SWEEP)
+        ).all()
+    for row in found:
+
+        def work(session: Session, order_id: UUID = row.order_id, requested_at: datetime = row.requested_at) -> None:
+            cancelling.cancel_order(session, order_id, requested_at)
+            session.execute(sa.delete(EarlyCancel).where(EarlyCancel.order_id == order_id))
+
+        run_in_transaction(db, work)

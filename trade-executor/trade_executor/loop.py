@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import AppError
 from common.logging import bound, get_logger
-from trade_executor import expiry, polling, resolving
+from trade_executor import expiry, intake, polling, resolving
 from trade_executor.brokers.base import BrokerReadFailed
 from trade_executor.config import SERVICE
 from trade_executor.desk import Desk
@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 def sweep(desk: Desk, account: str) -> None:
     """Everything that time decides: allocations not made, unknown attempts, closed sessions, cancels not sent."""
+    intake.overtaken(desk.db)
     polling.advance(desk.db, account)
     resolving.sweep(desk.db, account, desk.settings)
     info = desk.session_info()

@@ -7,10 +7,9 @@ broker does not hold up the others.
 
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from uuid import UUID
 
 from common.logging import get_logger
 from trade_executor import cancelling, control, cutting, resolving, sending
@@ -39,11 +38,12 @@ class _Look:
     cancel: int | None = None
     intent: int | None = None
     key: BlockKey | None = None
-    in_the_way: list[UUID] = field(default_factory=list)
+    waiting: bool = False
+    """Demand or an attempt waits for a token; what exactly is decided when there is one."""
 
     @property
     def has_work(self) -> bool:
-        return self.cancel is not None or self.intent is not None or self.key is not None
+        return self.cancel is not None or self.intent is not None or self.key is not None or self.waiting
 
 
 class _Calls:
@@ -178,13 +178,15 @@ def _look(desk: Desk, account: str, *, epoch: int | None = None) -> _Look:
     # Asked only when there is something to send, and outside the transaction: the answer may take a call to a peer.
     if not desk.market_is_open():
         return _Look()
+    if allowed.wait_s > 0:
+        return _Look(allowed.wait_s, waiting=True)
     if intent is not None:
-        return _Look(allowed.wait_s, intent=intent)
+        return _Look(intent=intent)
     with desk.db.transaction() as session:
         candidate, in_the_way = cutting.choose(session, account, desk.settings)
     if in_the_way and epoch is not None:
         resolving.give_way(desk.db, in_the_way)
-    return _Look(allowed.wait_s, key=candidate.key if candidate else None)
+    return _Look(key=candidate.key if candidate else None)
 
 
 def _take(desk: Desk, account: str, epoch: int, look: _Look) -> _Call | None:

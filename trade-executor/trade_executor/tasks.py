@@ -122,8 +122,13 @@ def start_worker_thread(celery: Celery, stop: threading.Event) -> threading.Thre
         ready_callback=lambda _: ready.set(),
     )
 
+    def consume() -> None:
+        # Celery looks tasks up in the current app, which is a fact of a thread; other rooms' threads keep theirs.
+        celery.set_current()
+        worker.start()
+
     def run() -> None:
-        consuming = threading.Thread(target=worker.start, name="celery-worker", daemon=True)
+        consuming = threading.Thread(target=consume, name="celery-worker", daemon=True)
         consuming.start()
         stop.wait()
         worker.stop()
