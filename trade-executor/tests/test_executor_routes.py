@@ -285,6 +285,18 @@ def test_the_attestation_is_the_owner_s_own_words(house, auth_headers):
     assert (account["paper"], account["session"]) == (True, None)
 
 
+def test_the_metrics_show_what_is_under_way(house):
+    house.accept()
+    house.market.is_open = False
+    house.accept(tradingsymbol="TCS")
+    house.market.is_open = True
+    house.pump()
+    house.sweep()
+    text = house.client.get("/metrics").text
+    assert 'saras_live_rows{kind="order",service="trade-executor",state="BATCHED"} 2.0' in text
+    assert 'saras_live_rows{kind="attempt",service="trade-executor",state="ACKED"} 2.0' in text
+
+
 def test_health_tells_of_the_broker_session_and_the_migrations(house):
     ready = house.client.get("/health/ready")
     assert ready.status_code == 200

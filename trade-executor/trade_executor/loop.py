@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import AppError
 from common.logging import bound, get_logger
-from trade_executor import expiry, intake, polling, resolving
+from trade_executor import expiry, gauges, intake, polling, resolving
 from trade_executor.brokers.base import BrokerReadFailed
 from trade_executor.config import SERVICE
 from trade_executor.desk import Desk
@@ -29,6 +29,7 @@ def sweep(desk: Desk, account: str) -> None:
     info = desk.session_info()
     if info is not None:
         expiry.expire(desk.db, account, info, is_open=desk.is_open(info))
+    gauges.publish(desk.db)
 
 
 def step(desk: Desk, account: str) -> None:
