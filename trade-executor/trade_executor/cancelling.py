@@ -88,25 +88,6 @@ def back_to_pool(reason: str) -> closing.ToPool:
     return closing.ToPool(YIELD_HOLD_S if reason == YIELD else 0.0)
 
 
-def next_due(session: Session, account: str, settings: Settings) -> int | None:
-    """The attempt whose cancel should be sent now: newly asked, or asked long ago and still alive in the book."""
-    repeat_before = sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, 0, settings.cancel_repeat_seconds)
-    return session.scalar(
-        sa.select(BrokerOrder.attempt_id)
-        .where(BrokerOrder.account == account, BrokerOrder.state.in_(("ACKED", "GHOST")))
-        .where(BrokerOrder.broker_order_id.is_not(None), BrokerOrder.broker_rank < 2)
-        .where(BrokerOrder.cancel_sends < settings.cancel_sends_max)
-        .where(
-            sa.or_(
-                BrokerOrder.cancel_state == "REQUESTED",
-                sa.and_(BrokerOrder.cancel_state == "SENT", BrokerOrder.cancel_sent_at < repeat_before),
-            )
-        )
-        .order_by(BrokerOrder.cancel_sent_at.nulls_first(), BrokerOrder.attempt_id)
-        .limit(1)
-    )
-
-
 def claim_cancel(db: Database, attempt_id: int, *, account: str, epoch: int, settings: Settings) -> str | None:
     """Take a send for a cancel and mark it as sent; answers the broker's id, None when it must not be sent now."""
     with db.transaction() as session:

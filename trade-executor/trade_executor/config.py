@@ -79,6 +79,8 @@ class Settings(ServiceSettings):
     break_after_seconds: float = Field(default=60.0, gt=0)
     """How long the books may disagree before a person is told."""
     blind_after_seconds: float = Field(default=30.0, gt=0)
+    read_pause_seconds: float = Field(default=0.25, ge=0, le=5)
+    """Between two reads of the book (two requests each); the broker allows ten reads a second for everything."""
     loop_seconds: float = Field(default=1.0, gt=0)
     idle_read_seconds: float = Field(default=30.0, gt=0)
     """How often the book is read while nothing of ours is open: ghosts and strangers show up there."""

@@ -47,12 +47,26 @@ WHERE account = :account AND epoch = :epoch AND trading_state = ANY(:states)
 RETURNING day_value_paise <= value_per_day_paise AS within_value, send_times[cardinality(send_times)] AS claimed_at
 """  # noqa: S608  fragments above, no input
 
-_ALLOWANCE = f"""
-SELECT trading_state, epoch,
+_ALLOWANCE = f"""trading_state, epoch,
     greatest(0, extract(epoch FROM {_WINDOW_FREE_AT} - clock_timestamp()),
         (1 - {_TOKENS}) * 120.0 / sends_per_minute)::float8 AS wait_s,
     {_USED_TODAY} < places_per_day AS may_place,
-    {_USED_TODAY} < sends_per_day AS may_cancel
+    {_USED_TODAY} < sends_per_day AS may_cancel"""
+# One statement, because a pump asks it before and after everything it does.
+_OUTLOOK = f"""
+SELECT {_ALLOWANCE},
+    (SELECT attempt_id FROM broker_order
+        WHERE account = :account AND state IN ('ACKED', 'GHOST') AND broker_order_id IS NOT NULL AND broker_rank < 2
+            AND cancel_sends < :cancel_sends_max
+            AND (cancel_state = 'REQUESTED' OR (cancel_state = 'SENT'
+                AND cancel_sent_at < clock_timestamp() - make_interval(secs => :cancel_repeat_s)))
+        ORDER BY cancel_sent_at NULLS FIRST, attempt_id LIMIT 1) AS cancel,
+    (SELECT attempt_id FROM broker_order JOIN block USING (block_id)
+        WHERE broker_order.account = :account AND broker_order.state = 'INTENT' AND block.state <> 'FROZEN'
+            AND (not_before IS NULL OR not_before <= clock_timestamp())
+        ORDER BY broker_order.created_at LIMIT 1) AS intent,
+    EXISTS (SELECT 1 FROM child_order WHERE account = :account AND state = 'ACCEPTED'
+        AND (not_before IS NULL OR not_before <= clock_timestamp())) AS pooled
 FROM control WHERE account = :account
 """  # noqa: S608  fragments above, no input
 
@@ -72,6 +86,15 @@ class Allowance:
     may_cancel: bool
 
 
+@dataclass(frozen=True)
+class Outlook(Allowance):
+    """Besides, what there is to send: attempts whose cancel or whose order is due, and whether anybody is pooled."""
+
+    cancel: int | None
+    intent: int | None
+    pooled: bool
+
+
 def ensure(session: Session, account: str, settings: Settings) -> None:
     """Make the account's row exist and carry the limits of the settings."""
     limits = {
@@ -88,10 +111,29 @@ def ensure(session: Session, account: str, settings: Settings) -> None:
 
 def allowance(session: Session, account: str) -> Allowance:
     """Read without a lock: a hint for waiting; only `claim` decides. Raises KeyError for an unknown account."""
-    row = session.execute(text(_ALLOWANCE), {"account": account}).one_or_none()
+    statement = text(f"SELECT {_ALLOWANCE} FROM control WHERE account = :account")  # noqa: S608  fragments above
+    row = session.execute(statement, {"account": account}).one_or_none()
     if row is None:
         raise KeyError(account)
-    return Allowance(row.trading_state, row.epoch, row.wait_s, row.may_place, row.may_cancel)
+    return Allowance(*row)
+
+
+def outlook(session: Session, account: str, settings: Settings) -> Outlook:
+    """The allowance and the work that waits for it, cancels that are new or long unanswered first among equals.
+
+    Reads without a lock; raises KeyError for an unknown account.
+    """
+    row = session.execute(
+        text(_OUTLOOK),
+        {
+            "account": account,
+            "cancel_sends_max": settings.cancel_sends_max,
+            "cancel_repeat_s": settings.cancel_repeat_seconds,
+        },
+    ).one_or_none()
+    if row is None:
+        raise KeyError(account)
+    return Outlook(*row)
 
 
 def take_over(session: Session, account: str) -> int:

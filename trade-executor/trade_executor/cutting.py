@@ -61,11 +61,6 @@ def candidates(session: Session, account: str, settings: Settings) -> list[tuple
     ]
 
 
-def has_demand(session: Session, account: str) -> bool:
-    """Whether anything at all waits in the pool."""
-    return session.execute(sa.select(ChildOrder.seq).where(*_ready(account)).limit(1)).first() is not None
-
-
 def live_blocks(session: Session, account: str) -> list[LiveBlock]:
     """Blocks that are, or may be, in the broker's book."""
     age_s = sa.func.extract("epoch", _now - Block.created_at).cast(sa.Double)

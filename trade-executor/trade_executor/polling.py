@@ -1,5 +1,6 @@
 """Reading the broker: one poller an account, repeated wake-ups share a read, every read is followed by its allocation."""
 
+import time
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ def observe(desk: Desk, account: str) -> bool:
     with advisory_lock(desk.db, f"observe:{account}", wait=True) as held:
         if not held:
             return False
+        _keep_pace(desk, account)
         with desk.db.transaction() as session:
             started_at, observed_at = session.execute(
                 sa.select(_now, Control.observed_at).where(Control.account == account)
@@ -35,6 +37,18 @@ def observe(desk: Desk, account: str) -> bool:
             return False
     advance(desk.db, account)
     return True
+
+
+def _keep_pace(desk: Desk, account: str) -> None:
+    """Wait out the pause after the last read: a burst of wake-ups must not use up the broker's ten reads a second.
+
+    Whoever waits here is joined by all who come meanwhile, so one read serves them together.
+    """
+    last = sa.func.greatest(Control.observed_at, Control.observe_failed_at)
+    with desk.db.transaction() as session:
+        since_s = session.scalar(sa.select(sa.func.extract("epoch", _now - last)).where(Control.account == account))
+    if since_s is not None:
+        time.sleep(max(0.0, desk.settings.read_pause_seconds - max(0.0, float(since_s))))
 
 
 def advance(db: Database, account: str) -> None:

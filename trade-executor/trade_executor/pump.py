@@ -160,20 +160,16 @@ def _look(desk: Desk, account: str, *, epoch: int | None = None) -> _Look:
     except BrokerSessionExpired:
         return _Look()
     with desk.db.transaction() as session:
-        allowed = control.allowance(session, account)
-        if epoch is not None and allowed.epoch != epoch:
-            return _Look()
-        if allowed.trading_state == "HALTED":
-            return _Look()
-        if allowed.may_cancel:
-            cancel = cancelling.next_due(session, account, desk.settings)
-            if cancel is not None:
-                return _Look(allowed.wait_s, cancel=cancel)
-        if allowed.trading_state != "ACTIVE" or not allowed.may_place:
-            return _Look()
-        intent = sending.next_intent(session, account)
-        pooled = intent is None and cutting.has_demand(session, account)
-    if intent is None and not pooled:
+        allowed = control.outlook(session, account, desk.settings)
+    deposed = epoch is not None and allowed.epoch != epoch
+    if deposed or allowed.trading_state == "HALTED":
+        return _Look()
+    if allowed.cancel is not None and allowed.may_cancel:
+        return _Look(allowed.wait_s, cancel=allowed.cancel)
+    if allowed.trading_state != "ACTIVE" or not allowed.may_place:
+        return _Look()
+    intent = allowed.intent
+    if intent is None and not allowed.pooled:
         return _Look()
     # Asked only when there is something to send, and outside the transaction: the answer may take a call to a peer.
     if not desk.market_is_open():

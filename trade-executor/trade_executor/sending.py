@@ -38,18 +38,6 @@ class Claimed:
     committed_at: float
 
 
-def next_intent(session: Session, account: str) -> int | None:
-    """The oldest attempt that waits to be sent and may be now."""
-    return session.scalar(
-        sa.select(BrokerOrder.attempt_id)
-        .join(Block, Block.block_id == BrokerOrder.block_id)
-        .where(BrokerOrder.account == account, BrokerOrder.state == "INTENT", Block.state != "FROZEN")
-        .where(sa.or_(BrokerOrder.not_before.is_(None), BrokerOrder.not_before <= _now))
-        .order_by(BrokerOrder.created_at)
-        .limit(1)
-    )
-
-
 def claim(db: Database, attempt_id: int, *, epoch: int) -> Claimed | None:
     """Take the right to send an attempt; None when the switch, the budget, the epoch or the attempt forbids it."""
     try:

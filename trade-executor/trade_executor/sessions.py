@@ -5,8 +5,10 @@ secret and access tokens are sealed in the database and never logged.
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -29,6 +31,8 @@ from trade_executor.models import BrokerAccount, BrokerSession
 log = get_logger(__name__)
 
 AUTO_LOGIN = "auto-login"
+FRESH_S = 0.5
+"""How long a process uses a session without looking at its row; a dead one is told by the broker anyway."""
 
 
 class LoginRefused(Conflict):
@@ -87,6 +91,7 @@ class KiteAccess:
         self._sealer = sealer
         self._clock = clock
         self._live: dict[UUID, LiveSession] = {}
+        self._fresh: dict[str, tuple[float, datetime, LiveSession]] = {}
         self._lock = threading.Lock()
 
     def ensure_account(self) -> None:
@@ -105,11 +110,16 @@ class KiteAccess:
             control.ensure(session, name, self._settings)
 
     def current(self, account: str) -> LiveSession:
+        with self._lock:
+            fresh = self._fresh.get(account)
+        if fresh is not None and time.monotonic() - fresh[0] < FRESH_S and self._clock.now() < fresh[1]:
+            return fresh[2]
         with self._db.transaction() as session:
             row = session.execute(
                 sa.select(
                     BrokerSession.session_id,
                     BrokerSession.access_token_sealed,
+                    BrokerSession.expires_at,
                     BrokerAccount.api_key,
                     BrokerAccount.live_attested_at,
                 )
@@ -135,7 +145,9 @@ class KiteAccess:
                     clock=self._clock,
                 )
                 self._live[row.session_id] = LiveSession(row.session_id, broker)
-            return self._live[row.session_id]
+            live = self._live[row.session_id]
+            self._fresh[account] = (time.monotonic(), row.expires_at, live)
+            return live
 
     def end(self, session_id: UUID, reason: str) -> None:
         with self._db.transaction() as session:
@@ -144,6 +156,8 @@ class KiteAccess:
                 .where(BrokerSession.session_id == session_id, BrokerSession.ended_at.is_(None))
                 .values(ended_at=sa.func.clock_timestamp(), ended_reason=reason)
             )
+        with self._lock:
+            self._fresh.clear()
         log.warning("broker.session_ended", session_id=str(session_id), reason=reason)
 
     def keep(self, account: str) -> None:
@@ -195,6 +209,8 @@ class KiteAccess:
                 .values(ended_at=sa.func.clock_timestamp(), ended_reason="a newer login")
             )
             session.add(row)
+        with self._lock:
+            self._fresh.clear()
         log.info("broker.session_started", account=account, session_id=str(session_id), actor=actor)
         return row
 
