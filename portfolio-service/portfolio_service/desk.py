@@ -51,7 +51,7 @@ from portfolio_service.submissions import (
 log = get_logger(__name__)
 
 _ORDERS = cast(sa.Table, UserOrder.__table__)
-FIRST_SWEEP_S = 10
+FIRST_SWEEP_S = 30
 """Seconds without an answer after which an order is said to the executor again."""
 
 

@@ -25,9 +25,9 @@ from portfolio_service.portfolios import lock_trader
 
 log = get_logger(__name__)
 
-SWEEP_FIRST_S = 10
+SWEEP_FIRST_S = 30
 SWEEP_MAX_S = 600
-ANSWERED_SWEEP_COUNT = 3
+ANSWERED_SWEEP_COUNT = 1
 """An order the executor has answered for is asked about again after SWEEP_FIRST_S * 2**this seconds of silence."""
 
 

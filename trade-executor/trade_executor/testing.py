@@ -241,6 +241,7 @@ def make_settings(database_url: str, **changes: Any) -> Settings:
         "seal_keys": {1: "A" * 43 + "="},
         "senders": 1,
         "retry_first_seconds": 0.01,
+        "read_pause_seconds": 0,
         "sends_per_minute": 10_000,
         "sends_per_second": 100,
         **changes,
