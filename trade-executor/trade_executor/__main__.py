@@ -3,15 +3,12 @@
 import argparse
 from functools import cache, partial
 
-from common.bus import Bus
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database, run_migrations
-from common.http import ServiceClient
 from common.logging import configure
-from common.market_data import MarketDataClient
 from common.outbox import Relay
-from common.process import authenticator_from, identity_from, run_until_signal, serve
+from common.process import authenticator_from, bus_from, market_from, run_until_signal, serve
 from trade_executor import consumers, loop, tasks
 from trade_executor.app import create_app
 from trade_executor.config import SERVICE, Settings
@@ -47,14 +44,14 @@ def _run(command: str, settings: Settings, url: str) -> None:
     db = _database(settings, url, command)
     try:
         if command == "relay":
-            run_until_signal([Relay(db, _bus(settings), name=SERVICE).run])
+            run_until_signal([Relay(db, bus_from(settings), name=SERVICE).run])
         elif command == "loop":
             desk = _desk(settings, db)
             run_until_signal([partial(loop.run, desk)])
         else:
             wakeup = CeleryWakeup(tasks.make_celery(settings.celery_broker_url))
             if command == "consume":
-                bus = _bus(settings)
+                bus = bus_from(settings)
                 run_until_signal([lambda stop: consumers.run(bus, db, wakeup, settings.account, stop)])
             else:
                 _serve(settings, db, wakeup)
@@ -71,7 +68,7 @@ def _serve(settings: Settings, db: Database, wakeup: CeleryWakeup) -> None:
         db=db,
         authenticator=authenticator_from(settings, SERVICE, clock),
         access=access,
-        market=_market(settings),
+        market=market_from(settings, SERVICE),
         wakeup=wakeup,
         clock=clock,
     )
@@ -97,26 +94,11 @@ def _desk(settings: Settings, db: Database) -> Desk:
     clock = SystemClock()
     access = KiteAccess(db, settings, sealer_from(settings), clock)
     access.ensure_account()
-    return Desk(db, settings, _market(settings), access, clock)
+    return Desk(db, settings, market_from(settings, SERVICE), access, clock)
 
 
 def _database(settings: Settings, url: str, command: str) -> Database:
     return Database(url, pool_size=settings.database_pool_size, application_name=f"{SERVICE}-{command}")
-
-
-def _market(settings: Settings) -> MarketDataClient:
-    client = ServiceClient(
-        settings.market_data_service_url,
-        audience="market-data-service",
-        identity=identity_from(settings, SERVICE),
-    )
-    return MarketDataClient(client)
-
-
-def _bus(settings: Settings) -> Bus:
-    from common.rabbit import RabbitBus  # only the processes that need it import pika
-
-    return RabbitBus(settings.required("bus_url"))
 
 
 if __name__ == "__main__":
