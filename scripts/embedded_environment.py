@@ -69,6 +69,8 @@ def _of_rooms(keys: Path, databases: Mapping[str, str], gateway: str) -> dict[st
         # The simulator's book shows an order at once, so an unanswered one is decided sooner than at a real broker.
         "EXECUTOR_UNKNOWN_MIN_SECONDS": "20",
         "EXECUTOR_UNKNOWN_MIN_SCANS": "5",
+        # The simulator forgets its book at midnight; resting orders end shortly before.
+        "EXECUTOR_CLOSE_LEAD_SECONDS": "15",
         "KITE_SIM_API_KEY": SIMULATOR_API_KEY,
         "KITE_SIM_API_SECRET": api_secret,
         "KITE_SIM_POSTBACK_URL": f"{gateway}/api/v1/broker/postback",
