@@ -34,7 +34,7 @@ demo: $(STAMP) ## 50 users trade through the gateway, then the books are checked
 	$(BIN)/python -m scripts.demo
 
 test: $(STAMP) ## all tests, in parallel
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP) ## linter, formatter, import contract
 	$(BIN)/ruff check .

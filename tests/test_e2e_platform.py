@@ -1,6 +1,6 @@
 """The whole platform as `make run` starts it: real servers, real wire, all rooms; killed and started again.
 
-One platform serves the tests of this file, so they run one after the other in one worker.
+One platform serves the tests of this file, which a parallel run gives to one worker (`--dist loadfile`).
 """
 
 import json
@@ -28,7 +28,7 @@ DEMO_TIMEOUT_S = 400
 ORDERS_BEFORE_KILL = 60
 ORDER_RATE = 50
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @dataclass

@@ -4,7 +4,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from uuid import UUID
@@ -125,7 +125,9 @@ class Door:
         """A request whose target is sent as it stands: no client library tidies it up."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request(method, target, body=body, headers=dict(headers or {}), **options)
+            # A door that has refused closes while the rest is still being sent; its answer is there to be read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body=body, headers=dict(headers or {}), **options)
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         finally:
