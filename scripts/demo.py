@@ -25,6 +25,7 @@ from rich.table import Table
 
 from common.clock import SystemClock, trading_date
 from common.logging import configure
+from common.money import format_rupees, parse_rupees
 from scripts.create_admin import demo_admin
 from scripts.demo_client import Client, DemoFailed, Refused, password, until
 from scripts.platform_state import Running, running_platform
@@ -198,22 +199,16 @@ async def last_prices(client: Client) -> dict[str, dict[str, int]]:
     async def one(symbol: str) -> tuple[str, dict[str, int]]:
         instrument = await client.get(f"/api/v1/instruments/NSE/{symbol}")
         quote = await client.get(f"/api/v1/market/ltp/{symbol}")
-        return symbol, {"price": paise(quote["last_price"]), "tick": paise(instrument["tick_size"])}
+        return symbol, {"price": parse_rupees(quote["last_price"]), "tick": parse_rupees(instrument["tick_size"])}
 
     return dict(await in_parallel(one(symbol) for symbol in SHARES))
-
-
-def paise(rupees: str) -> int:
-    """`"12.50"` -> 1250; the demo only computes limit prices with it."""
-    whole, _, part = str(rupees).partition(".")
-    return int(whole) * 100 + int(part.ljust(2, "0")[:2] or 0)
 
 
 def limit_price(quote: dict[str, int], bps: int) -> str:
     """A price `bps` away from the last one, on the tick."""
     price = quote["price"] * (10_000 + bps) // 10_000
     price -= price % quote["tick"]
-    return f"{price // 100}.{price % 100:02d}"
+    return format_rupees(price)
 
 
 async def place(trader: Trader, orders: Sequence[dict[str, Any]]) -> list[str]:
@@ -296,7 +291,7 @@ async def wrong_orders(trader: Trader, quotes: dict[str, dict[str, int]]) -> Non
     off_tick = quotes["TCS"]["price"] // 10 * 10 + 3
     for body in (
         order("NOSUCHSHARE", "BUY", 1),
-        order("TCS", "BUY", 1, f"{off_tick // 100}.{off_tick % 100:02d}"),
+        order("TCS", "BUY", 1, format_rupees(off_tick)),
         order("TCS", "BUY", 1, limit_price(quotes["TCS"], 2_000)),
         order("MARUTI", "SELL", 2),
         order("MARUTI", "BUY", 50),

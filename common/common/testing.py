@@ -36,6 +36,7 @@ from common.auth import (
 from common.bus import BusUnavailable, LocalBus
 from common.clock import FixedClock, SystemClock
 from common.db import Database, run_migrations
+from common.events import OrderUpdated
 from common.market_data import Instrument, Key, Price, SessionInfo
 from common.rabbit import RabbitBus
 
@@ -208,6 +209,36 @@ def any_bus(request: pytest.FixtureRequest) -> Iterator[AnyBus]:
     yield bus
     bus.close()
     bus.delete(TEST_QUEUES)
+
+
+@pytest.fixture
+def order_updated(clock: FixedClock) -> Callable[..., OrderUpdated]:
+    """Factory: a filled order of 10 RELIANCE, `minutes` after the clock; every field may be given."""
+
+    def make(*, minutes: int = 0, **fields: Any) -> OrderUpdated:
+        defaults: dict[str, Any] = {
+            "order_id": uuid4(),
+            "user_id": uuid4(),
+            "portfolio_id": uuid4(),
+            "exchange": "NSE",
+            "tradingsymbol": "RELIANCE",
+            "side": "BUY",
+            "product": "CNC",
+            "status": "FILLED",
+            "order_version": 3,
+            "quantity": 10,
+            "filled_quantity": 10,
+            "amount_paise": 1_23_456_50,
+            "charges_paise": 15_20,
+            "last_fill_quantity": 10,
+            "last_fill_amount_paise": 1_23_456_50,
+            "last_fill_charges_paise": 15_20,
+            "trading_date": TRADING_DAY,
+            "occurred_at": clock.now() + timedelta(minutes=minutes),
+        }
+        return OrderUpdated(**{**defaults, **fields})
+
+    return make
 
 
 @dataclass

@@ -1,8 +1,6 @@
 """Parts that the tests of notification-service share."""
 
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,8 +10,8 @@ from common.auth import Authenticator
 from common.clock import FixedClock
 from common.consumers import handle
 from common.db import Database
-from common.events import Envelope, Event, OrderUpdated
-from common.testing import TRADING_DAY, client_for
+from common.events import Envelope, Event
+from common.testing import client_for
 from notification_service.app import create_app
 from notification_service.config import NAME, Settings
 from notification_service.consumers import HANDLERS
@@ -28,36 +26,6 @@ def db(service_database: Callable[..., Database]) -> Database:
 def client(db: Database, authenticator: Callable[..., Authenticator], clock: FixedClock) -> TestClient:
     settings = Settings(database_url=db.url)
     return client_for(create_app(settings, db=db, authenticator=authenticator(NAME), clock=clock))
-
-
-@pytest.fixture
-def order_updated(clock: FixedClock) -> Callable[..., OrderUpdated]:
-    """Factory: a filled order of 10 RELIANCE, `minutes` after the clock; every field may be given."""
-
-    def make(*, minutes: int = 0, **fields: Any) -> OrderUpdated:
-        defaults: dict[str, Any] = {
-            "order_id": uuid4(),
-            "user_id": uuid4(),
-            "portfolio_id": uuid4(),
-            "exchange": "NSE",
-            "tradingsymbol": "RELIANCE",
-            "side": "BUY",
-            "product": "CNC",
-            "status": "FILLED",
-            "order_version": 3,
-            "quantity": 10,
-            "filled_quantity": 10,
-            "amount_paise": 1_23_456_50,
-            "charges_paise": 15_20,
-            "last_fill_quantity": 10,
-            "last_fill_amount_paise": 1_23_456_50,
-            "last_fill_charges_paise": 15_20,
-            "trading_date": TRADING_DAY,
-            "occurred_at": clock.now() + timedelta(minutes=minutes),
-        }
-        return OrderUpdated(**{**defaults, **fields})
-
-    return make
 
 
 @pytest.fixture
