@@ -5,6 +5,7 @@ secret in some encodings; here the algorithm is pinned, the key is chosen by `ki
 other header parameter is ignored.
 """
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -37,6 +38,9 @@ VERIFIED_TOKENS_MAX = 20_000
 JWKS_REFRESH_PAUSE_S = 10.0
 JWKS_TIMEOUT_S = 2.0
 CLOCK_LEEWAY_S = 5
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+"""A signed token as RFC 7515, 7.1 writes it. python-jose skips other characters inside the signature."""
 
 Jwk = Mapping[str, Any]
 
@@ -147,12 +151,15 @@ def decode(
 ) -> dict[str, Any]:
     """The claims of a token signed by a key of ours; raises InvalidToken or ExpiredToken."""
     invalid = InvalidToken("The access token is not valid.")
-    if len(token) > TOKEN_LENGTH_MAX or not token.isascii():
+    if len(token) > TOKEN_LENGTH_MAX or not _COMPACT.match(token):
         raise invalid
     try:
         header = jwt.get_unverified_header(token)
         kid = header.get("kid")
         if header.get("alg") != ALGORITHM or header.get("typ") != token_type or not isinstance(kid, str):
+            raise invalid
+        # RFC 7515, 4.1.11: extensions that must be understood are not.
+        if "crit" in header:
             raise invalid
         public = keys.key(kid)
         if public is None or public.get("kty") != "RSA":
@@ -168,14 +175,21 @@ def decode(
         )
     except (JOSEError, ValueError, TypeError, AttributeError):
         raise invalid from None
-    expires = claims.get("exp")
-    if not isinstance(expires, int):
+    # python-jose is content with a list that holds the audience; our issuers write for one reader.
+    if claims["aud"] != audience:
         raise invalid
-    if now >= expires:
-        raise ExpiredToken("The access token has expired; refresh it.")
-    if not isinstance(claims.get("iat"), int) or claims["iat"] > now + CLOCK_LEEWAY_S:
-        raise invalid
+    _check_times(claims, now)
     return dict(claims)
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> None:
+    expires, issued, not_before = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
+    if not all(type(instant) is int for instant in (expires, issued, not_before)):
+        raise InvalidToken("The access token is not valid.")
+    if now >= claims["exp"]:
+        raise ExpiredToken("The access token has expired; refresh it.")
+    if max(claims["iat"], not_before) > now + CLOCK_LEEWAY_S:
+        raise InvalidToken("The access token is not valid.")
 
 
 def _user_of(claims: Mapping[str, Any]) -> CurrentUser:
@@ -241,14 +255,18 @@ class Authenticator:
         )
         caller = str(claims.get("sub"))
         # A room may speak only for itself: the key that signed must be its own.
-        if jwt.get_unverified_header(token).get("kid") != caller:
+        if not caller == claims.get("iss") == jwt.get_unverified_header(token).get("kid"):
+            raise InvalidToken("The service token is not valid.")
+        # A stolen token must not outlive the few minutes that ServiceIdentity gives one.
+        if claims["exp"] - claims["iat"] > SERVICE_TOKEN_LIFETIME.total_seconds():
             raise InvalidToken("The service token is not valid.")
         return caller
 
 
 def bearer_token(request: Request) -> str:
-    """The bearer token of a request; raises Unauthorized when there is none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    """The bearer token of a request; raises Unauthorized when there is none, or several that could be told apart."""
+    given = request.headers.getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("Send an access token: Authorization: Bearer <token>.")
     return token.strip()

@@ -146,6 +146,29 @@ def test_a_room_is_let_in_by_name_and_only_for_its_audience(make_app, service_id
     assert client.get("/internal/v1/thing", headers=auth_headers(roles=["admin"])).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "claims", [{"iss": "user-service"}, {"iss": ["trade-executor"]}, {"exp": 3600}, {"exp": 301}, {"nbf": 60}]
+)
+def test_a_service_token_is_short_and_names_its_room_alone(make_app, keys: TestKeys, clock: FixedClock, claims) -> None:  # type: ignore[no-untyped-def]
+    now = int(clock.now().timestamp())
+    times = {name: now + value for name, value in claims.items() if name != "iss"}
+    good = {"iss": "trade-executor", "sub": "trade-executor", "aud": "portfolio-service", "iat": now, "exp": now + 300}
+
+    def call(payload: dict[str, object]) -> int:
+        headers = {"kid": "trade-executor", "typ": "service+jwt"}
+        token = jwt.encode(payload, keys.service_pem, algorithm="RS256", headers=headers)
+        return make_app().get("/internal/v1/thing", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    assert call(good) == 200
+    assert call({**good, **claims, **times}) == 401
+
+
+def test_two_authorization_headers_are_none(make_app, user_token) -> None:  # type: ignore[no-untyped-def]
+    header = ("Authorization", f"Bearer {user_token()}")
+    assert make_app().get("/me", headers=[header]).status_code == 200
+    assert make_app().get("/me", headers=[header, header]).status_code == 401
+
+
 def _b64(data: dict[str, object]) -> str:
     return base64.urlsafe_b64encode(json.dumps(data).encode()).rstrip(b"=").decode()
 
@@ -171,9 +194,15 @@ def test_forged_tokens_are_refused(make_app, keys: TestKeys, user_token, clock: 
         "wrong issuer": user_token(iss="elsewhere"),
         "expired": user_token(lifetime_s=-1),
         "issued in the future": user_token(iat=int(clock.now().timestamp()) + 3600),
+        "not yet valid": user_token(nbf=int(clock.now().timestamp()) + 3600),
+        "a truth value for a time": user_token(exp=True),
         "no expiry": user_token(exp=None),
+        "one audience of many": user_token(aud=[AUDIENCE, "elsewhere"]),
+        "an extension to be understood": user_token(headers={"crit": ["exp"]}),
         "subject is no id": user_token(sub="1 OR 1=1"),
         "tampered": good[:-6] + ("AAAAAA" if good[-6:] != "AAAAAA" else "BBBBBB"),
+        "not base64url inside the signature": f"{good[:-9]}!{good[-9:]}",
+        "padded": good + "=",
         "too long": good + "A" * 5000,
         "not ascii": good + "é",
         "empty": "",
