@@ -51,13 +51,13 @@ def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 @lru_cache(maxsize=4096)  # the same few names come in every line
-def _names_a_secret(key: str) -> bool:
+def names_a_secret(key: str) -> bool:
     return any(name in key.lower() for name in _SECRET_NAMES)
 
 
 def _drop_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
-        if _names_a_secret(key):
+        if names_a_secret(key):
             event[key] = REDACTED
     return event
 
