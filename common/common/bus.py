@@ -31,8 +31,15 @@ class BusUnavailable(Exception):
     """The bus cannot take or give messages now."""
 
 
+class ConsumerNotReady(Exception):
+    """A handler's word that it can work on nothing now (its database is away), whatever the message."""
+
+
 def deliver(queue: str, handler: Handler, envelopes: Sequence[Envelope]) -> list[bool]:
-    """Give messages to a handler, together and, when that fails, one by one; answers which were handled."""
+    """Give messages to a handler, together and, when that fails, one by one; answers which were handled.
+
+    Raises ConsumerNotReady when the handler does: then the messages are not to blame.
+    """
     if len(envelopes) > 1 and _handled(queue, handler, envelopes):
         return [True] * len(envelopes)
     return [_handled(queue, handler, [envelope]) for envelope in envelopes]
@@ -41,6 +48,8 @@ def deliver(queue: str, handler: Handler, envelopes: Sequence[Envelope]) -> list
 def _handled(queue: str, handler: Handler, envelopes: Sequence[Envelope]) -> bool:
     try:
         handler(envelopes)
+    except ConsumerNotReady:
+        raise
     except Exception as error:  # the boundary of foreign code: any failure is delivered again, then set aside
         log.warning(
             "bus.handler_failed",
@@ -69,7 +78,8 @@ class Bus(Protocol):
         """Give the queue's messages to `handler`, those that wait together in one call, until told to stop.
 
         When a call with several messages raises, each is given again alone. A message whose own call raises comes
-        again, at most DELIVERY_LIMIT times, after which it is a dead letter.
+        again, at most DELIVERY_LIMIT times, after which it is a dead letter. A handler that raises ConsumerNotReady ends
+        the call with it: messages in hand go back.
         """
         ...
 
@@ -122,6 +132,10 @@ class _LocalQueue:
         with self.changed:
             self.waiting.append(delivery)
 
+    def put_back(self, deliveries: Sequence[_Delivery]) -> None:
+        with self.changed:
+            self.waiting.extendleft(reversed(deliveries))
+
 
 class LocalBus:
     """A bus inside one process: a message is confirmed only after every bound queue's handler has returned.
@@ -159,7 +173,11 @@ class LocalBus:
             batch = local.take(timeout=0.2)
             if not batch:
                 continue
-            handled = deliver(queue, handler, [delivery.envelope for delivery in batch])
+            try:
+                handled = deliver(queue, handler, [delivery.envelope for delivery in batch])
+            except ConsumerNotReady:
+                local.put_back(batch)
+                raise
             for delivery, done in zip(batch, handled, strict=True):
                 if done:
                     local.finish(delivery)

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from common import metrics
-from common.bus import Bus
+from common.bus import Bus, BusUnavailable, ConsumerNotReady
 from common.db import Database, run_in_transaction
 from common.events import REGISTRY, Envelope, Event
 from common.logging import bound, get_logger
 from common.outbox import claim
 
 log = get_logger(__name__)
+
+RETRY_PAUSE_S = 1.0
 
 EventHandler = Callable[[Session, Any, Envelope], None]
 """fn(session, event, envelope): must not commit; raising gives the message back."""
@@ -74,12 +77,35 @@ def run_consumer(
 ) -> None:
     """Consume the room's queue (`consumer` names both queue and inbox) until told to stop.
 
-    `after_commit` runs after new effects were committed, outside their transaction: the place for a wake-up.
+    `after_commit` runs after new effects were committed, outside their transaction: the place for a wake-up. While the
+    database does not answer nothing is taken: its outage must not use up the messages' attempts.
     """
-    bus.declare(consumer, handlers)
 
     def on_messages(envelopes: Sequence[Envelope]) -> None:
-        if handle(db, consumer, handlers, envelopes) and after_commit is not None:
+        try:
+            applied = handle(db, consumer, handlers, envelopes)
+        except SQLAlchemyError as error:
+            if not answers(db):
+                raise ConsumerNotReady(str(error)) from error
+            raise
+        if applied and after_commit is not None:
             after_commit()
 
-    bus.consume(consumer, on_messages, stop)
+    while not stop.is_set():
+        try:
+            bus.declare(consumer, handlers)
+            bus.consume(consumer, on_messages, stop)
+        except (BusUnavailable, ConsumerNotReady) as error:
+            log.warning("consumer.paused", consumer=consumer, error=type(error).__name__, detail=str(error))
+            stop.wait(RETRY_PAUSE_S)
+            while not (stop.is_set() or answers(db)):
+                stop.wait(RETRY_PAUSE_S)
+
+
+def answers(db: Database) -> bool:
+    """Whether the database takes statements now."""
+    try:
+        db.ping()
+    except SQLAlchemyError:
+        return False
+    return True

@@ -134,6 +134,24 @@ class OrderAllocated(Event):
     product: Product
 
 
+class HouseFilled(Event):
+    """A trade of the account that belongs to no user: the house has its shares and its money."""
+
+    house_fill_id: UUID
+    """Derived from the broker's trade: the same trade has the same id however often it is told."""
+    account: str
+    exchange: str
+    tradingsymbol: str
+    side: Side
+    quantity: int = Field(gt=0)
+    amount_paise: int = Field(ge=0)
+    why: str
+    broker_order_id: str
+    broker_trade_id: str
+    executed_at: AwareDatetime
+    trading_date: date
+
+
 class OrderClosed(Event):
     """Nothing more will be traded for this order; the totals are those of all its allocations."""
 

@@ -103,15 +103,31 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 def run_until_signal(loops: Sequence[Loop]) -> None:
-    """Run loops, each on a thread, until SIGTERM or SIGINT; every loop gets the same stop event."""
-    stop = threading.Event()
+    """Run loops, each on a thread, until SIGTERM or SIGINT; every loop gets the same stop event.
+
+    A loop that ends by itself has failed: the others stop and the process ends with an error, to be started again.
+    """
+    stop, told = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        told.set()
+        stop.set()
+
+    def run(loop: Loop) -> None:
+        try:
+            loop(stop)
+        finally:
+            stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    threads = [threading.Thread(target=loop, args=(stop,), name=getattr(loop, "__name__", "loop")) for loop in loops]
+        signal.signal(number, on_signal)
+    threads = [threading.Thread(target=run, args=(loop,), name=getattr(loop, "__name__", "loop")) for loop in loops]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if not told.is_set():
+        raise SystemExit("a loop of this process ended by itself")
 
 
 def authenticator_from(settings: ServiceSettings, name: str, clock: Clock | None = None) -> Authenticator:

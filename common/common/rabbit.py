@@ -1,12 +1,13 @@
 """The bus on RabbitMQ: one topic exchange, a quorum queue per consuming room, dead letters kept beside it.
 
 A message is confirmed when RabbitMQ has it on the disks of a majority; a consumer acknowledges after its commit. What no
-room is bound to goes to a bounded queue of its own, so that a confirm never hides a lost message. pika's blocking
-connection belongs to one thread: publishing and every consumer have a connection each.
+room is bound to goes to a bounded queue of its own, so that a confirm never hides a lost message. A connection belongs to
+one thread: publishing and every consumer have one each. Names and arguments of all queues are in `common.queues`.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import pika
@@ -14,20 +15,21 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, NackError, UnroutableError
 from pydantic import ValidationError
 
-from common.bus import BATCH_MAX, DELIVERY_LIMIT, BusUnavailable, Handler, deliver
+from common import bus
+from common.bus import BATCH_MAX, BusUnavailable, Handler, deliver
 from common.events import Envelope, Event
 from common.logging import get_logger
+from common.publishing import Publisher
+from common.queues import EXCHANGE, UNROUTED_LENGTH_MAX, dead_arguments, dead_queue, work_arguments
 
 log = get_logger(__name__)
 
-EXCHANGE = "saras.events"
 HEARTBEAT_S = 60
 BLOCKED_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 5
 PREFETCH = BATCH_MAX
 IDLE_WAIT_S = 0.5
 RECONNECT_PAUSE_S = 1.0
-UNROUTED_LENGTH_MAX = 10_000
 
 
 class RabbitBus:
@@ -42,31 +44,35 @@ class RabbitBus:
         self._prefix = prefix
         self._exchange = prefix + EXCHANGE
         self._publishing = threading.local()
+        self._declared: dict[str, set[str]] = {}
 
     def declare(self, queue: str, types: Iterable[type[Event]]) -> None:
-        channel = self._open()
-        try:
-            self._declare_exchanges(channel)
-            self._declare_queue(channel, queue)
-            for event in types:
-                channel.queue_bind(self._prefix + queue, self._exchange, routing_key=f"*.{event.type_name()}")
-        except AMQPError as error:
-            raise BusUnavailable(str(error)) from error
-        finally:
-            _close(channel)
+        self._declared.setdefault(queue, set()).update(event.type_name() for event in types)
+        with self._channel() as channel:
+            self._declare(channel, queue)
 
     def publish(self, envelopes: Sequence[Envelope]) -> set[UUID]:
         confirmed: set[UUID] = set()
-        try:
-            channel = self._publisher()
-            for envelope in envelopes:
-                if self._publish_one(channel, envelope):
-                    confirmed.add(envelope.id)
-        except AMQPError as error:
-            self._drop_publisher()
-            log.warning("bus.publish_interrupted", error=type(error).__name__, confirmed=len(confirmed))
-            if not confirmed:
-                raise BusUnavailable(f"{type(error).__name__}: {error}") from error
+        rest: Sequence[Envelope] = envelopes
+        reason = ""
+        # This thread's connection and, when it fails, one new one: a connection may have died unnoticed while idle.
+        for make in (self._kept_publisher, self._new_publisher):
+            try:
+                publisher = make()
+            except BusUnavailable as error:
+                reason = str(error)
+                break
+            if publisher is None:
+                continue
+            confirmed |= publisher.publish(rest)
+            if publisher.failure is None:
+                return confirmed
+            reason = publisher.failure
+            log.warning("bus.publish_interrupted", reason=reason, confirmed=len(confirmed))
+            self.close()
+            rest = [envelope for envelope in rest if envelope.id not in confirmed | publisher.refused]
+        if not confirmed:
+            raise BusUnavailable(reason)
         return confirmed
 
     def consume(self, queue: str, handler: Handler, stop: threading.Event) -> None:
@@ -74,43 +80,69 @@ class RabbitBus:
             try:
                 self._consume_until_broken(queue, handler, stop)
             except (AMQPError, BusUnavailable) as error:
-                log.warning("bus.consumer_reconnects", queue=queue, error=type(error).__name__)
+                log.warning("bus.consumer_reconnects", queue=queue, error=type(error).__name__, detail=str(error))
                 stop.wait(RECONNECT_PAUSE_S)
 
     def dead_letters(self, queue: str) -> list[Envelope]:
         """Messages given up after DELIVERY_LIMIT attempts; they stay in the dead-letter queue."""
-        channel = self._open()
-        try:
-            found: list[Envelope] = []
-            while True:
-                method, _, body = channel.basic_get(f"{self._prefix}{queue}.dead")
-                if method is None:
-                    return found
-                found.append(Envelope.model_validate_json(body))
-        finally:
+        with self._channel() as channel:
             # Closing without acknowledging puts them all back.
-            _close(channel)
+            return [Envelope.model_validate_json(body) for _, body in self._take_dead(channel, queue)]
+
+    def requeue_dead_letters(self, queue: str) -> int:
+        """Give every dead letter to its queue again, with a full count of attempts; answers how many."""
+        moved = 0
+        with self._channel() as channel:
+            channel.confirm_delivery()
+            persistent = pika.BasicProperties(
+                content_type="application/json", delivery_mode=pika.DeliveryMode.Persistent.value
+            )
+            for tag, body in self._take_dead(channel, queue):
+                try:
+                    channel.basic_publish("", self._prefix + queue, body, persistent, mandatory=True)
+                except (NackError, UnroutableError) as error:
+                    raise BusUnavailable(f"{queue} takes nothing: {type(error).__name__}") from error
+                # Only what the queue has is taken from the dead letters; dying in between repeats a message.
+                channel.basic_ack(tag)
+                moved += 1
+        return moved
+
+    def purge_dead_letters(self, queue: str) -> int:
+        """Forget every dead letter of a queue; answers how many."""
+        with self._channel() as channel:
+            return int(channel.queue_purge(dead_queue(self._prefix + queue)).method.message_count)
 
     def delete(self, queues: Iterable[str]) -> None:
         """Remove everything under this prefix (tests)."""
-        channel = self._open()
-        try:
+        with self._channel() as channel:
             for queue in queues:
                 channel.queue_delete(self._prefix + queue)
-                channel.queue_delete(f"{self._prefix}{queue}.dead")
+                channel.queue_delete(dead_queue(self._prefix + queue))
             channel.queue_delete(f"{self._exchange}.unrouted")
             for exchange in (self._exchange, f"{self._exchange}.dead", f"{self._exchange}.unrouted"):
                 channel.exchange_delete(exchange)
-        finally:
-            _close(channel)
 
     def close(self) -> None:
         """Close this thread's publishing connection."""
-        self._drop_publisher()
+        publisher = self._kept_publisher()
+        self._publishing.publisher = None
+        if publisher is not None:
+            publisher.close()
+
+    def _kept_publisher(self) -> Publisher | None:
+        return getattr(self._publishing, "publisher", None)
+
+    def _new_publisher(self) -> Publisher:
+        with self._channel() as channel:
+            self._declare_exchanges(channel)
+        self._publishing.publisher = publisher = Publisher(self._parameters, self._exchange)
+        return publisher
 
     def _consume_until_broken(self, queue: str, handler: Handler, stop: threading.Event) -> None:
-        channel = self._open()
-        try:
+        with self._channel() as channel:
+            if queue in self._declared:
+                # A broker that came back without its disk knows no queue; messages lost with it are caught up.
+                self._declare(channel, queue)
             channel.basic_qos(prefetch_count=PREFETCH)
             waiting: list[tuple[int, Envelope]] = []
             for method, _, body in channel.consume(self._prefix + queue, inactivity_timeout=IDLE_WAIT_S):
@@ -120,10 +152,11 @@ class RabbitBus:
                     waiting.append((method.delivery_tag, envelope))
                 # Whatever has arrived already goes into one call; nothing waits for company.
                 if waiting and (channel.get_waiting_message_count() == 0 or len(waiting) == BATCH_MAX):
-                    self._deliver(channel, queue, handler, waiting)
+                    if not self._deliver(channel, queue, handler, waiting):
+                        stop.wait(bus.REDELIVERY_PAUSE_S)
                     waiting = []
-        finally:
-            _close(channel)
+            if not stop.is_set():
+                raise BusUnavailable("the broker ended the subscription")
 
     @staticmethod
     def _read(channel: BlockingChannel, queue: str, delivery_tag: int, body: bytes) -> Envelope | None:
@@ -137,7 +170,8 @@ class RabbitBus:
     @staticmethod
     def _deliver(
         channel: BlockingChannel, queue: str, handler: Handler, waiting: Sequence[tuple[int, Envelope]]
-    ) -> None:
+    ) -> bool:
+        """Handle messages, acknowledge or give back; answers whether all were handled."""
         handled = deliver(queue, handler, [envelope for _, envelope in waiting])
         for (delivery_tag, _), done in zip(waiting, handled, strict=True):
             if done:
@@ -145,45 +179,26 @@ class RabbitBus:
             else:
                 # A reject counts towards the delivery limit in every RabbitMQ release; a nack does not in the newest.
                 channel.basic_reject(delivery_tag, requeue=True)
+        return all(handled)
 
-    def _publish_one(self, channel: BlockingChannel, envelope: Envelope) -> bool:
-        properties = pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=pika.DeliveryMode.Persistent.value,
-            message_id=str(envelope.id),
-            type=envelope.type,
-            correlation_id=envelope.correlation_id,
-            app_id=envelope.source,
-        )
+    def _take_dead(self, channel: BlockingChannel, queue: str) -> Iterator[tuple[int, bytes]]:
+        """Take what is in the dead-letter queue now; what is not acknowledged goes back when the channel closes."""
+        name = dead_queue(self._prefix + queue)
+        for _ in range(channel.queue_declare(name, passive=True).method.message_count):
+            method, _, body = channel.basic_get(name)
+            if method is None:
+                return
+            yield method.delivery_tag, body
+
+    @contextmanager
+    def _channel(self) -> Iterator[BlockingChannel]:
+        """A connection for one job; whatever AMQP complains about is BusUnavailable."""
         try:
-            channel.basic_publish(
-                self._exchange, envelope.routing_key, envelope.model_dump_json().encode(), properties, mandatory=True
-            )
-        except (NackError, UnroutableError) as error:
-            log.warning(
-                "bus.not_confirmed", message_id=str(envelope.id), type=envelope.type, error=type(error).__name__
-            )
-            return False
-        return True
-
-    def _publisher(self) -> BlockingChannel:
-        channel: BlockingChannel | None = getattr(self._publishing, "channel", None)
-        if channel is None or channel.is_closed:
-            channel = self._open()
-            self._declare_exchanges(channel)
-            channel.confirm_delivery()
-            self._publishing.channel = channel
-        return channel
-
-    def _drop_publisher(self) -> None:
-        channel = getattr(self._publishing, "channel", None)
-        self._publishing.channel = None
-        if channel is not None:
-            _close(channel)
-
-    def _open(self) -> BlockingChannel:
-        try:
-            return pika.BlockingConnection(self._parameters).channel()
+            connection = pika.BlockingConnection(self._parameters)
+            try:
+                yield connection.channel()
+            finally:
+                _close(connection.close)
         except (AMQPError, OSError) as error:
             raise BusUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -195,27 +210,20 @@ class RabbitBus:
         channel.exchange_declare(f"{self._exchange}.dead", "direct", durable=True)
         channel.exchange_declare(self._exchange, "topic", durable=True, arguments={"alternate-exchange": unrouted})
 
-    def _declare_queue(self, channel: BlockingChannel, queue: str) -> None:
-        name, dead, dead_exchange = self._prefix + queue, f"{self._prefix}{queue}.dead", f"{self._exchange}.dead"
-        channel.queue_declare(dead, durable=True, arguments={"x-queue-type": "quorum"})
+    def _declare(self, channel: BlockingChannel, queue: str) -> None:
+        self._declare_exchanges(channel)
+        name, dead_exchange = self._prefix + queue, f"{self._exchange}.dead"
+        dead = dead_queue(name)
+        channel.queue_declare(dead, durable=True, arguments=dict(dead_arguments()))
         channel.queue_bind(dead, dead_exchange, routing_key=name)
-        channel.queue_declare(
-            name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-delivery-limit": DELIVERY_LIMIT - 1,
-                "x-dead-letter-exchange": dead_exchange,
-                "x-dead-letter-routing-key": name,
-                "x-dead-letter-strategy": "at-least-once",
-                # At-least-once dead lettering needs it: the default would drop the oldest message instead.
-                "x-overflow": "reject-publish",
-            },
-        )
+        arguments = dict(work_arguments(dead_exchange=dead_exchange, dead_key=name))
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        for type_name in sorted(self._declared[queue]):
+            channel.queue_bind(name, self._exchange, routing_key=f"*.{type_name}")
 
 
-def _close(channel: BlockingChannel) -> None:
+def _close(close: Callable[[], None]) -> None:
     try:
-        channel.connection.close()
+        close()
     except AMQPError as error:
         log.debug("bus.close_failed", error=type(error).__name__)
