@@ -7,8 +7,7 @@ from starlette.routing import Route
 from kite_simulator.engine import Refused
 from kite_simulator.engine.errors import unknown_order
 from kite_simulator.engine.orders import Order
-from kite_simulator.engine.rendering import book_bytes
-from kite_simulator.wire import authorised, engine_of, form_of, success, success_rows
+from kite_simulator.wire import authorised, engine_of, form_of, success, success_bytes, success_rows
 
 
 async def place_order(request: Request) -> Response:
@@ -29,11 +28,10 @@ async def cancel_order(request: Request) -> Response:
 
 
 async def orders(request: Request) -> Response:
-    """GET /orders: today's book, in no order a client could rely on (forum 51372)."""
+    """GET /orders: today's book."""
     engine = engine_of(request)
-    engine.advance()
-    book = sorted(engine.kernel.state.orders.values(), key=lambda order: order.shuffle_rank)
-    return success_rows([book_bytes(order) for order in book])
+    with engine.command():
+        return success_bytes(engine.books.orders())
 
 
 async def order_history(request: Request) -> Response:
@@ -45,12 +43,12 @@ async def trades(request: Request) -> Response:
     """GET /trades."""
     engine = engine_of(request)
     engine.advance()
-    return success_rows(engine.kernel.state.trades)
+    return success_bytes(engine.books.trades())
 
 
 async def order_trades(request: Request) -> Response:
     """GET /orders/{order_id}/trades."""
-    return success_rows(_order(request).trade_rows)
+    return success_bytes(engine_of(request).books.trades_of(_order(request)))
 
 
 def _order(request: Request) -> Order:

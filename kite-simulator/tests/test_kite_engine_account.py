@@ -60,7 +60,7 @@ def test_bought_shares_are_first_t1_and_then_delivered(market):
     market.pass_time(DAY)
     assert market.engine.portfolio.holdings()[0]["t1_quantity"] == 10
     assert market.state.orders == {}
-    assert market.state.trades == []
+    assert market.state.trades == {}
     assert market.engine.portfolio.positions()["net"] == []
     market.pass_time(DAY)
     row = market.engine.portfolio.holdings()[0]

@@ -44,8 +44,8 @@ def test_order_fills_in_pieces_that_sum_to_its_quantity(make_market):
     assert order.status == "OPEN"
     market.pass_time(1.1)
     assert order.status == "COMPLETE"
-    assert 2 <= len(order.trade_rows) <= 4
-    assert sum(orjson.loads(row)["quantity"] for row in order.trade_rows) == 100
+    assert 2 <= len(order.trades) <= 4
+    assert sum(trade.quantity for trade in order.trades) == 100
 
 
 def test_protected_market_order_is_shown_as_limit_with_the_band_price(market):

@@ -3,5 +3,6 @@
 from kite_simulator.engine.clock import Clock, SystemClock, VirtualClock
 from kite_simulator.engine.core import Engine
 from kite_simulator.engine.errors import Refused
+from kite_simulator.engine.faults import FaultKind, FaultRates
 
-__all__ = ["Clock", "Engine", "Refused", "SystemClock", "VirtualClock"]
+__all__ = ["Clock", "Engine", "FaultKind", "FaultRates", "Refused", "SystemClock", "VirtualClock"]

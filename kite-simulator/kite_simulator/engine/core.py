@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from kite_simulator.engine.aftermath import Aftermath
+from kite_simulator.engine.books import Books
 from kite_simulator.engine.candles import Candles
 from kite_simulator.engine.clock import Clock, SystemClock
 from kite_simulator.engine.control import Control
 from kite_simulator.engine.day import DayCycle
 from kite_simulator.engine.desk import Desk
+from kite_simulator.engine.dice import FaultDice
 from kite_simulator.engine.exchange import Exchange
 from kite_simulator.engine.gtt import GttDesk
 from kite_simulator.engine.journal import Journal
@@ -39,8 +42,11 @@ class Engine:
         kernel = self.kernel
         kernel.replay()
         kernel.time = kernel.clock.now()
-        self.exchange = Exchange(kernel)
-        self.desk = Desk(kernel, self.exchange)
+        self.faults = FaultDice(kernel)
+        self.exchange = Exchange(kernel, self.faults)
+        self.desk = Desk(kernel, self.exchange, self.faults)
+        self.aftermath = Aftermath(kernel, self.exchange, self.desk, self.faults)
+        self.books = Books(kernel, self.faults)
         self.gtts = GttDesk(kernel, self.desk)
         self.sessions = Sessions(kernel)
         self.days = DayCycle(kernel, self.exchange)
@@ -52,6 +58,7 @@ class Engine:
             self.days.begin()
         with kernel.batch():
             self.exchange.resume()
+            self.aftermath.resume()
 
     @contextmanager
     def command(self) -> Iterator[None]:
@@ -139,6 +146,9 @@ class Engine:
 
     def _do_work(self) -> None:
         work = heapq.heappop(self.kernel.work)
+        if work.name == "fault":
+            self.aftermath.keep(work.number)
+            return
         order = self.kernel.state.orders.get(work.order_id)
         if order is None or order.is_terminal:
             return

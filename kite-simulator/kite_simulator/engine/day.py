@@ -36,7 +36,7 @@ class DayCycle:
                 self._exchange.end_unfilled(order, None)
         for position in list(kernel.state.account.positions.values()):
             if position.product in INTRADAY_PRODUCTS and position.quantity:
-                self._exchange.square_off(
+                self._exchange.enter_filled(
                     {
                         "variety": "regular",
                         "exchange": position.exchange,

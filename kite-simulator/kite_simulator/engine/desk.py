@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from kite_simulator.engine.dice import FaultDice
 from kite_simulator.engine.errors import (
     AMO_REFUSED,
     MARKET_CLOSED,
@@ -16,6 +17,7 @@ from kite_simulator.engine.errors import (
     unknown_order,
 )
 from kite_simulator.engine.exchange import Exchange
+from kite_simulator.engine.faults import FaultKind
 from kite_simulator.engine.kernel import Kernel
 from kite_simulator.engine.orders import RESTING, Order, Status
 from kite_simulator.engine.rendering import USER_ID
@@ -37,14 +39,16 @@ from kite_simulator.engine.validation import (
 )
 
 MODIFICATIONS_MAX = 25
+FOREIGN_QUANTITY_MAX = 10
 
 
 class Desk:
     """What the client may ask for."""
 
-    def __init__(self, kernel: Kernel, exchange: Exchange) -> None:
+    def __init__(self, kernel: Kernel, exchange: Exchange, dice: FaultDice) -> None:
         self._kernel = kernel
         self._exchange = exchange
+        self._dice = dice
         self._rules = Rules(kernel.settings.strict, kernel.settings.freeze_quantity)
 
     def place(self, variety: str, fields: Mapping[str, str]) -> dict[str, Any]:
@@ -53,7 +57,9 @@ class Desk:
             request = parse_order(variety, fields, self._kernel.instruments)
             if request.autoslice:
                 return self._place_slices(request)
-            return {"order_id": self._place_one(request, request.tag).order_id}
+            order = self._place_one(request, request.tag)
+            self._meddle(request)
+            return {"order_id": order.order_id}
         except Refused as refusal:
             self._kernel.record(
                 "order_refused",
@@ -106,8 +112,12 @@ class Desk:
             order = self._second_leg(order)
         if order.status not in RESTING:
             raise Refused(NOT_CANCELLABLE)
+        if self._dice.strikes(FaultKind.CANCEL_REFUSED, order_id=order_id, tag=order.tag):
+            raise Refused(NOT_CANCELLABLE)
         if order.variety == "co" and order.parent_order_id is not None:
             self._exchange.exit_leg(order)
+        elif order.is_live and order.variety != "co" and self._dice.draws(FaultKind.CANCEL_THEN_FILLED):
+            self._fill_instead(order)
         else:
             self._exchange.end_unfilled(order, None)
         return {"order_id": order_id}
@@ -115,6 +125,55 @@ class Desk:
     def release_amo(self, order: Order) -> None:
         """The session opens: an after-market order goes to the exchange."""
         self._exchange.accept(order)
+
+    def _fill_instead(self, order: Order) -> None:
+        """The answer says the cancel was taken, but a counterparty was faster: all of the rest trades, or some."""
+        dice, rest = self._dice, order.pending_quantity
+        rng = dice.sizes(FaultKind.CANCEL_THEN_FILLED)
+        dice.note(
+            FaultKind.CANCEL_THEN_FILLED,
+            due_in_s=dice.seconds(FaultKind.CANCEL_THEN_FILLED, dice.rates.cancel_race_s),
+            order_id=order.order_id,
+            tag=order.tag,
+            quantity=rest if rng.random() < 0.5 else rng.randint(1, rest),
+        )
+
+    def _meddle(self, request: OrderRequest) -> None:
+        """Somebody trades the same account by hand: an order without our tag, filled at once."""
+        kernel, dice, instrument = self._kernel, self._dice, request.instrument
+        if not kernel.market_open() or not dice.draws(FaultKind.FOREIGN_ORDER):
+            return
+        rng = dice.sizes(FaultKind.FOREIGN_ORDER)
+        quantity, wants_to_sell = rng.randint(1, FOREIGN_QUANTITY_MAX), rng.random() < 0.5
+        sellable = kernel.state.account.sellable(instrument.isin, kernel.state.pending_delivery_sells(instrument.isin))
+        value_paise = quantity * kernel.board.lines[instrument.key].last_paise
+        sells = wants_to_sell and sellable >= quantity
+        if not sells and value_paise > kernel.state.account.available_paise():
+            return
+        order = self._exchange.enter_filled(
+            {
+                "variety": "regular",
+                "exchange": instrument.exchange,
+                "symbol": instrument.symbol,
+                "token": instrument.token,
+                "side": "SELL" if sells else "BUY",
+                "order_type": "MARKET",
+                "product": "CNC",
+                "validity": "DAY",
+                "validity_ttl": 0,
+                "quantity": quantity,
+                "disclosed_quantity": 0,
+                "price_paise": 0,
+                "trigger_paise": 0,
+                "protection_bps": 0,
+                "tag": None,
+                "tags": [],
+                "meta": {},
+                "parent_order_id": None,
+                "placed_by": USER_ID,
+            }
+        )
+        dice.note(FaultKind.FOREIGN_ORDER, order_id=order.order_id)
 
     def _second_leg(self, entry: Order) -> Order:
         for order in self._kernel.state.live_orders(entry.key):

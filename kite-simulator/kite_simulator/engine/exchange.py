@@ -4,9 +4,14 @@ Counterparties are unlimited at the last price: a BUY with a limit at or above i
 arriving order trades at the last price, a resting one at its own limit when the price comes to it.
 """
 
+from random import Random
+
+from kite_simulator.engine.dice import FaultDice
 from kite_simulator.engine.errors import SELF_TRADE
+from kite_simulator.engine.faults import FaultKind
 from kite_simulator.engine.kernel import Kernel
 from kite_simulator.engine.orders import ARRIVING, RESTING, Order, Status
+from kite_simulator.engine.rendering import postback_body
 from kite_simulator.engine.streams import stream
 from kite_simulator.engine.validation import auto_protection_bps, protected_price
 
@@ -14,8 +19,9 @@ from kite_simulator.engine.validation import auto_protection_bps, protected_pric
 class Exchange:
     """Order life from arrival to its end."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, dice: FaultDice) -> None:
         self._kernel = kernel
+        self._dice = dice
         self._working: dict[str, tuple[int, int]] = {}
         self._rounds = 0
 
@@ -24,6 +30,9 @@ class Exchange:
         kernel = self._kernel
         if order.variety == "amo" and order.status is Status.RECEIVED:
             kernel.record_order(order, Status.AMO_RECEIVED)
+        elif self._dice.draws(FaultKind.ORDER_STUCK):
+            stuck_s = self._dice.seconds(FaultKind.ORDER_STUCK, self._dice.rates.stuck_s)
+            self._dice.note(FaultKind.ORDER_STUCK, due_in_s=stuck_s, order_id=order.order_id, tag=order.tag)
         elif kernel.settings.order_latency_s > 0:
             kernel.schedule(kernel.settings.order_latency_s, "accept", order.order_id)
         else:
@@ -135,6 +144,14 @@ class Exchange:
         kernel.emit(order, "CANCELLED")
         self._after_end(order)
 
+    def fill_and_end(self, order: Order, quantity: int) -> None:
+        """Trade some of a resting order at its own limit, wherever the price is, and cancel what is left of it."""
+        self._working.pop(order.order_id, None)
+        if self._kernel.market_open():
+            self._fill(order, min(quantity, order.pending_quantity), aggressor=False)
+        if not order.is_terminal:
+            self.end_unfilled(order, None)
+
     def forget_pieces(self, order: Order) -> None:
         """A modification makes scheduled pieces void."""
         self._working.pop(order.order_id, None)
@@ -145,8 +162,8 @@ class Exchange:
         kernel.record_order(leg, Status.OPEN, order_type="MARKET", price_paise=0, order_at=kernel.time)
         self._fill(leg, leg.pending_quantity, aggressor=True)
 
-    def square_off(self, fields: dict[str, object]) -> None:
-        """Place and fill the broker's own closing order."""
+    def enter_filled(self, fields: dict[str, object]) -> Order:
+        """Place and fill an order that came another way: the broker's closing order, or one entered by hand."""
         order = self._kernel.receive_order(dict(fields), counts=False)
         for status in (Status.VALIDATION_PENDING, Status.OPEN_PENDING):
             self._kernel.record_order(order, status)
@@ -159,14 +176,17 @@ class Exchange:
             exchange_update_at=now,
         )
         self._fill(order, order.quantity, aggressor=True)
+        return order
 
     def resume(self) -> None:
         """After a restart: finish what was on its way, trade what was in pieces, watch expiries again."""
+        promises = self._kernel.state.promises.values()
+        stuck = {fact["order_id"] for fact in promises if fact["fault"] == FaultKind.ORDER_STUCK}
         for orders in list(self._kernel.state.live.values()):
             for order in list(orders.values()):
                 if order.validity == "TTL":
                     self.watch_expiry(order)
-                if order.status in ARRIVING:
+                if order.status in ARRIVING and order.order_id not in stuck:
                     self._kernel.schedule(0, "accept", order.order_id)
                 elif order.is_live:
                     self.match(order, aggressor=True)
@@ -221,25 +241,46 @@ class Exchange:
     def _pieces(self, order: Order) -> list[int]:
         settings = self._kernel.settings
         quantity = order.pending_quantity
+        if quantity > 1 and self._dice.draws(FaultKind.PARTIAL_FILL):
+            rng = self._dice.sizes(FaultKind.PARTIAL_FILL)
+            count = min(quantity, rng.randint(1, self._dice.rates.partial_fill_pieces_max))
+            self._dice.note(FaultKind.PARTIAL_FILL, order_id=order.order_id, tag=order.tag, pieces=count)
+            return _cut(rng, quantity, count)
         rng = stream(settings.seed, f"fill/{order.ordinal}/{order.filled_quantity}")
         if quantity < 2 or rng.random() >= settings.partial_fill_probability:
             return [quantity]
         count = min(quantity, rng.randint(2, max(2, settings.partial_fill_pieces_max)))
-        cuts = sorted(rng.sample(range(1, quantity), count - 1))
-        return [high - low for low, high in zip([0, *cuts], [*cuts, quantity], strict=True)]
+        return _cut(rng, quantity, count)
 
     def _fill(self, order: Order, quantity: int, *, aggressor: bool) -> None:
-        kernel = self._kernel
+        kernel, dice = self._kernel, self._dice
+        late = quantity == order.pending_quantity and dice.draws(FaultKind.UPDATE_AFTER_COMPLETE)
+        before = postback_body(order, "UPDATE", "") if late else None
         line = kernel.board.lines[order.key]
         price = line.last_paise if aggressor or order.price_paise == 0 else order.price_paise
         line.volume += quantity
         line.turnover_paise += quantity * price
-        kernel.record_trade(order, quantity, price)
+        trade_id = kernel.record_trade(order, quantity, price)
+        self._spoil_trade(order, trade_id)
         done = order.pending_quantity == 0
         kernel.record_order(order, Status.COMPLETE if done else Status.OPEN, exchange_update_at=kernel.time)
         kernel.emit(order, "COMPLETE" if done else "UPDATE")
+        if before is not None:
+            dice.note(FaultKind.UPDATE_AFTER_COMPLETE, order_id=order.order_id, tag=order.tag)
+            kernel.emit_body(before)
         if done:
             self._after_end(order)
+
+    def _spoil_trade(self, order: Order, trade_id: str) -> None:
+        """A trade that shows late, a trade that is corrected later."""
+        dice = self._dice
+        where = {"order_id": order.order_id, "trade_id": trade_id, "tag": order.tag}
+        if dice.draws(FaultKind.TRADES_LAG):
+            lag_s = dice.seconds(FaultKind.TRADES_LAG, dice.rates.trades_lag_s)
+            dice.note(FaultKind.TRADES_LAG, due_in_s=lag_s, **where)
+        if dice.draws(FaultKind.TRADE_CORRECTED):
+            after_s = dice.seconds(FaultKind.TRADE_CORRECTED, dice.rates.correction_s)
+            dice.note(FaultKind.TRADE_CORRECTED, due_in_s=after_s, **where)
 
     def _after_end(self, order: Order) -> None:
         if order.variety == "co" and order.parent_order_id is None and order.filled_quantity:
@@ -288,6 +329,12 @@ class Exchange:
         if leg.validity == "TTL":
             self.watch_expiry(leg)
         self.arrive(leg)
+
+
+def _cut(rng: Random, quantity: int, count: int) -> list[int]:
+    """`count` pieces of at least one share."""
+    cuts = sorted(rng.sample(range(1, quantity), count - 1))
+    return [high - low for low, high in zip([0, *cuts], [*cuts, quantity], strict=True)]
 
 
 def copied_fields(order: Order) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kite_simulator.engine.account import Account
 from kite_simulator.engine.clock import Calendar, Clock, ist_text, load_holidays
+from kite_simulator.engine.faults import OFF, FaultRates
 from kite_simulator.engine.instruments import load_instruments
 from kite_simulator.engine.journal import Fact, Journal
 from kite_simulator.engine.orders import Order
@@ -21,6 +22,8 @@ from kite_simulator.engine.streams import stream
 ORDER_ID_EPOCH_MS = 1_338_000_000_000
 """Chosen so that ids have 19 digits, as Kite's since about 2025."""
 UPDATES_KEPT_MAX = 10_000
+ORDER_LIFE = frozenset({"order_received", "order_state", "trade", "trade_corrected"})
+"""Facts that change what the book shows of one order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class EngineSettings:
     api_key: str = "saras-dev"
     api_secret: str = "saras-dev-secret"  # noqa: S105 - development default of a simulator
     request_token_ttl_s: float = 300.0
+    faults: FaultRates = OFF
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -76,6 +80,7 @@ class Kernel:
             source = BarReplay(self.settings.replay_csv, self.settings.replay_seconds_per_bar, source)
         self.board = Board(self.instruments, source)
         self.facts: list[Fact] = []
+        self.order_facts: dict[str, list[Fact]] = {}
         self.updates: list[dict[str, Any]] = []
         self.ticked: set[str] = set()
         self.work: list[Work] = []
@@ -99,8 +104,7 @@ class Kernel:
     def record(self, kind: str, **fields: Any) -> None:
         """Apply one fact to the books and hand it to the journal."""
         fact = {"n": len(self.facts) + 1, "at": self.time.isoformat(), "kind": kind, **fields}
-        self.state.apply(fact)
-        self.facts.append(fact)
+        self._keep(fact)
         self._batch.append(fact)
         if self._depth == 0:
             with self.batch():
@@ -111,16 +115,18 @@ class Kernel:
         plain = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in changes.items()}
         self.record("order_state", order_id=order.order_id, status=status, changes=plain)
 
-    def record_trade(self, order: Order, quantity: int, price_paise: int) -> None:
-        """Book a fill."""
+    def record_trade(self, order: Order, quantity: int, price_paise: int) -> str:
+        """Book a fill; returns the trade's id."""
+        trade_id = str(50_000_000 + self.state.trades_ever + 1)
         self.record(
             "trade",
-            trade_id=str(50_000_000 + self.state.trades_ever + 1),
+            trade_id=trade_id,
             order_id=order.order_id,
             quantity=quantity,
             price_paise=price_paise,
             at_ist=ist_text(self.time),
         )
+        return trade_id
 
     def replay(self) -> None:
         """Rebuild the books from the journal."""
@@ -128,16 +134,26 @@ class Kernel:
             return
         for batch in self.journal.read():
             for fact in batch:
-                self.state.apply(fact)
-                self.facts.append(fact)
+                self._keep(fact)
         if self.facts:
             self.board.restore(self.state.closes, self.state.prices_set)
 
+    def _keep(self, fact: Fact) -> None:
+        self.state.apply(fact)
+        self.facts.append(fact)
+        if fact["kind"] in ORDER_LIFE:
+            order_id = fact["order_id"] if "order_id" in fact else fact["order"]["order_id"]
+            self.order_facts.setdefault(order_id, []).append(fact)
+
     def emit(self, order: Order, status: str) -> None:
         """Queue an order update for postbacks and WebSockets; the oldest is dropped when nobody drains."""
+        self.emit_body(postback_body(order, status, ""))
+
+    def emit_body(self, body: dict[str, Any]) -> None:
+        """Queue an update that was written before."""
         if len(self.updates) >= UPDATES_KEPT_MAX:
             del self.updates[0]
-        self.updates.append(postback_body(order, status, ""))
+        self.updates.append(body)
 
     def schedule(self, delay_s: float, name: str, order_id: str, number: int = 0, round_: int = 0) -> None:
         """Queue work for an order."""

@@ -53,6 +53,18 @@ class IllegalTransition(Exception):
 
 
 @dataclass(slots=True)
+class Trade:
+    """One execution as it stands now; a correction changes it under the same id."""
+
+    trade_id: str
+    order_id: str
+    quantity: int
+    price_paise: int
+    at_ist: str
+    row: bytes
+
+
+@dataclass(slots=True)
 class Order:
     """One order of the account. Prices and values in paise, instants in UTC."""
 
@@ -94,7 +106,7 @@ class Order:
     blocked_paise: int = 0
     auction_number: str | None = None
     history: list[bytes] = field(default_factory=list)
-    trade_rows: list[bytes] = field(default_factory=list)
+    trades: list[Trade] = field(default_factory=list)
     row: bytes | None = field(default=None, compare=False)
 
     @property

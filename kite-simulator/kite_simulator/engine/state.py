@@ -5,10 +5,11 @@ from datetime import date, datetime
 from typing import Any
 
 from kite_simulator.engine.account import Account, Holding
+from kite_simulator.engine.faults import FaultKind
 from kite_simulator.engine.instruments import InstrumentBook
 from kite_simulator.engine.journal import Fact
 from kite_simulator.engine.margin import order_margin_paise
-from kite_simulator.engine.orders import Order, Status
+from kite_simulator.engine.orders import Order, Status, Trade
 from kite_simulator.engine.rendering import history_row, trade_row
 
 ORDER_TEXT_FIELDS = frozenset(
@@ -65,7 +66,8 @@ class State:
     session_closed: bool = False
     orders: dict[str, Order] = field(default_factory=dict)
     live: dict[str, dict[str, Order]] = field(default_factory=dict)
-    trades: list[bytes] = field(default_factory=list)
+    trades: dict[str, Trade] = field(default_factory=dict)
+    hidden_trades: set[str] = field(default_factory=set)
     sessions: dict[str, Session] = field(default_factory=dict)
     request_tokens: dict[str, datetime] = field(default_factory=dict)
     gtts: dict[int, Gtt] = field(default_factory=dict)
@@ -82,6 +84,13 @@ class State:
     gtts_ever: int = 0
     exchange_ids_ever: int = 0
     self_trades_prevented: int = 0
+    fault_rates: dict[str, Any] | None = None
+    faults_forced: dict[str, int] = field(default_factory=dict)
+    faults_injected: dict[str, int] = field(default_factory=dict)
+    promises: dict[int, Fact] = field(default_factory=dict)
+    """Faults whose second half is still to come, by the number of their fact."""
+    version: int = field(default=0, compare=False)
+    """Grows with everything the order or trade book shows."""
 
     def apply(self, fact: Fact) -> None:
         """Change the books by one fact."""
@@ -103,6 +112,7 @@ class State:
         )
 
     def _touch(self, order: Order) -> None:
+        self.version += 1
         order.row = None
         blocked = 0 if order.is_terminal else order_margin_paise(order, self.account)
         self.account.blocked_paise += blocked - order.blocked_paise
@@ -153,9 +163,30 @@ class State:
         position = self.account.position(order.exchange, order.symbol, order.token, instrument.isin, order.product)
         position.add(order.side, fact["quantity"], value)
         self.trades_ever += 1
-        row = trade_row(order, fact)
-        order.trade_rows.append(row)
-        self.trades.append(row)
+        trade = Trade(
+            fact["trade_id"],
+            order.order_id,
+            fact["quantity"],
+            fact["price_paise"],
+            fact["at_ist"],
+            trade_row(order, fact),
+        )
+        order.trades.append(trade)
+        self.trades[trade.trade_id] = trade
+        self._touch(order)
+
+    def _trade_corrected(self, fact: Fact) -> None:
+        trade = self.trades[fact["trade_id"]]
+        order = self.orders[trade.order_id]
+        quantity = fact["quantity"] - trade.quantity
+        value = fact["quantity"] * fact["price_paise"] - trade.quantity * trade.price_paise
+        order.filled_quantity += quantity
+        order.filled_value_paise += value
+        isin = self.instruments.by_token[order.token].isin
+        position = self.account.position(order.exchange, order.symbol, order.token, isin, order.product)
+        position.add(order.side, quantity, value)
+        trade.quantity, trade.price_paise = fact["quantity"], fact["price_paise"]
+        trade.row = trade_row(order, fact)
         self._touch(order)
 
     def _self_trade_prevented(self, fact: Fact) -> None:
@@ -225,6 +256,8 @@ class State:
         self.session_closed = False
         self.order_requests = 0
         self.trades.clear()
+        self.hidden_trades.clear()
+        self.version += 1
         self.orders = {order_id: order for order_id, order in self.orders.items() if not order.is_terminal}
         self.closes.update(fact["closes"])
         self.prices_set.clear()
@@ -254,6 +287,34 @@ class State:
         else:
             self.refused_symbols[fact["key"]] = fact["message"]
 
+    def _faults_set(self, fact: Fact) -> None:
+        self.fault_rates = fact["rates"]
+
+    def _fault_forced(self, fact: Fact) -> None:
+        if fact["count"]:
+            self.faults_forced[fact["fault"]] = self.faults_forced.get(fact["fault"], 0) + fact["count"]
+        else:
+            self.faults_forced.pop(fact["fault"], None)
+
+    def _fault_injected(self, fact: Fact) -> None:
+        fault = fact["fault"]
+        self.faults_injected[fault] = self.faults_injected.get(fault, 0) + 1
+        if fact["forced"]:
+            left = self.faults_forced.pop(fault) - 1
+            if left:
+                self.faults_forced[fault] = left
+        if "due" in fact:
+            self.promises[fact["n"]] = fact
+        if fault == FaultKind.TRADES_LAG:
+            self.hidden_trades.add(fact["trade_id"])
+            self.version += 1
+
+    def _fault_followed(self, fact: Fact) -> None:
+        cause = self.promises.pop(fact["cause"])
+        if cause["fault"] == FaultKind.TRADES_LAG:
+            self.hidden_trades.discard(cause["trade_id"])
+            self.version += 1
+
 
 APPLIERS = {
     "order_received": State._order_received,
@@ -278,4 +339,9 @@ APPLIERS = {
     "prices_frozen": State._prices_frozen,
     "price_set": State._price_set,
     "symbol_refused": State._symbol_refused,
+    "trade_corrected": State._trade_corrected,
+    "faults_set": State._faults_set,
+    "fault_forced": State._fault_forced,
+    "fault_injected": State._fault_injected,
+    "fault_followed": State._fault_followed,
 }
