@@ -28,6 +28,7 @@ ROUTES: dict[str, str] = {
     f"{API}/users": USER,
     f"{API}/kyc": USER,
     f"{API}/admin/users": USER,
+    **{f"{API}/admin/audit/{room}": room for room in (USER, PORTFOLIO, EXECUTOR)},
     f"{API}/security": USER,
     f"{API}/portfolios": PORTFOLIO,
     f"{API}/funds": PORTFOLIO,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from common import audit_chain
 from common.clock import SystemClock
 from common.db import Database
 from common.process import (
@@ -26,7 +27,12 @@ def _api(settings: Settings, db: Database) -> None:
 
 def _sweep(settings: Settings, db: Database) -> None:
     market = market_from(settings, NAME)
-    run_until_signal([lambda stop: sweeper.run(db, market, SystemClock(), settings, stop)])
+    run_until_signal(
+        [
+            lambda stop: sweeper.run(db, market, SystemClock(), settings, stop),
+            lambda stop: audit_chain.run(db, NAME, stop),
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

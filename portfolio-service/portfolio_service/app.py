@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from common.app import service_app
+from common.audit_routes import audit_router
 from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
@@ -23,7 +24,13 @@ def create_app(
     return service_app(
         name=NAME,
         title="Saras portfolio-service",
-        routers=[routes_orders.router, routes_portfolios.router, routes_funds.router, routes_admin.router],
+        routers=[
+            routes_orders.router,
+            routes_portfolios.router,
+            routes_funds.router,
+            routes_admin.router,
+            audit_router(NAME),
+        ],
         db=db,
         package="portfolio_service",
         authenticator=authenticator,

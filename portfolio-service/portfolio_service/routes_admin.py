@@ -7,6 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
+from common import audit
+from common.audit import CallerAddress
 from common.auth import AdminUser, OpsUser
 from common.clock import trading_date
 from common.db import SessionDep
@@ -25,16 +27,33 @@ Text = Annotated[str | None, Query(max_length=40)]
 
 
 @router.post("/funds/deposit", status_code=201, responses={201: {"model": CashMovedOut}})
-def deposit(body: AdminCashIn, admin: AdminUser, key: IdempotencyKey, session: SessionDep, clock: ClockDep) -> Response:
+def deposit(
+    body: AdminCashIn,
+    admin: AdminUser,
+    key: IdempotencyKey,
+    session: SessionDep,
+    clock: ClockDep,
+    address: CallerAddress,
+) -> Response:
     """Credit money a user has paid in; dues are paid first."""
     return answer_once(
-        session, admin.user_id, key, "admin/deposit", body, lambda: _move(session, body, "DEPOSIT", key, admin, clock)
+        session,
+        admin.user_id,
+        key,
+        "admin/deposit",
+        body,
+        lambda: _move(session, body, "DEPOSIT", key, admin, clock, address),
     )
 
 
 @router.post("/funds/withdraw", status_code=201, responses={201: {"model": CashMovedOut}})
 def withdraw(
-    body: AdminCashIn, admin: AdminUser, key: IdempotencyKey, session: SessionDep, clock: ClockDep
+    body: AdminCashIn,
+    admin: AdminUser,
+    key: IdempotencyKey,
+    session: SessionDep,
+    clock: ClockDep,
+    address: CallerAddress,
 ) -> Response:
     """Debit money paid out to a user; only what is free can leave."""
     return answer_once(
@@ -43,7 +62,7 @@ def withdraw(
         key,
         "admin/withdraw",
         body,
-        lambda: _move(session, body, "WITHDRAWAL", key, admin, clock),
+        lambda: _move(session, body, "WITHDRAWAL", key, admin, clock, address),
     )
 
 
@@ -54,10 +73,23 @@ def _move(
     key: str,
     admin: AdminUser,
     clock: ClockDep,
+    address: str,
 ) -> tuple[int, CashMovedOut]:
     portfolio = portfolios.portfolio_of(session, body.user_id, body.portfolio_id, clock.now())
     transfer = funds.move_cash(
         session, portfolio, kind, body.amount, key=key, actor_id=admin.user_id, reason=body.reason, now=clock.now()
+    )
+    audit.record(
+        session,
+        audit.operator(admin.user_id),
+        f"funds.{kind.lower()}",
+        target=f"portfolio:{portfolio.portfolio_id}",
+        address=address,
+        at=clock.now(),
+        user_id=str(body.user_id),
+        amount_paise=body.amount,
+        transfer_id=str(transfer.id),
+        reason=body.reason,
     )
     return 201, cash_moved_out(session, portfolio.portfolio_id, transfer.id, kind, body.amount)
 

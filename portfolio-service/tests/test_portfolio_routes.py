@@ -20,6 +20,7 @@ ROUTES = [
     ("GET", "/transactions"), ("GET", "/statement"), ("POST", "/charges/estimate"),
     ("POST", "/admin/funds/deposit"), ("POST", "/admin/funds/withdraw"), ("GET", "/admin/orders"),
     ("GET", "/admin/ledger/check"), ("POST", f"/trades/{NOBODY}/exit"),
+    ("GET", "/admin/audit/portfolio-service"), ("GET", "/admin/audit/portfolio-service/head"),
 ]  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def test_nothing_answers_without_a_token_and_admin_routes_need_their_role(room: 
         for method in item
     }
     assert len(served) == len(ROUTES), sorted(served)
-    assert len(paths) == len(ROUTES) - 4
+    assert len(paths) == len(ROUTES) - 6
 
 
 def test_foreign_orders_and_portfolios_are_not_there(room: Any) -> None:
