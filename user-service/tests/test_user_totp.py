@@ -234,4 +234,6 @@ def test_operators_can_take_a_lost_factor_away(house):
     reset_totp(house.db, person.email.upper(), clock=house.clock)
     assert house.me(person).status_code == 401
     assert house.login(person.email).status_code == 200
-    assert [row["action"] for row in house.rows("SELECT action FROM admin_actions")] == ["totp_reset"]
+    assert [row["action"] for row in house.rows("SELECT action FROM audit_log WHERE actor_kind = 'command_line'")] == [
+        "totp_reset"
+    ]

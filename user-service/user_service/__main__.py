@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from common import audit_chain
 from common.auth import AccessTokens, Authenticator, StaticKeys
 from common.clock import SystemClock
 from common.config import InvalidSettings
@@ -63,7 +65,8 @@ def _relay(settings: Settings) -> None:
 
 
 def _sweep(settings: Settings) -> None:
-    run_until_signal([housekeeping.sweeper(_database(settings), SystemClock())])
+    db = _database(settings)
+    run_until_signal([housekeeping.sweeper(db, SystemClock()), partial(audit_chain.run, db, NAME)])
 
 
 def _migrate(settings: Settings) -> None:

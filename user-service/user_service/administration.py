@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from common.audit import audit_log
 from common.errors import Conflict, NotFound
 from user_service import audit
 from user_service.account_states import check_account_transition
 from user_service.emails import email_key
-from user_service.models import AdminAction, KycRecord, User
+from user_service.models import KycRecord, User
 from user_service.sessions import Origin, revoke_sessions
 
 
@@ -55,13 +57,18 @@ def get_user(session: Session, user_id: UUID) -> tuple[User, KycRecord | None]:
     return user, session.get(KycRecord, user_id)
 
 
-def actions_on(session: Session, user_id: UUID, *, page: int, page_size: int) -> tuple[Sequence[AdminAction], int]:
-    """One page of what administrators did to a user, newest first, and how many there are; raises NotFound."""
+def actions_on(session: Session, user_id: UUID, *, page: int, page_size: int) -> tuple[Sequence[Any], int]:
+    """One page of what the audit log says administrators did to a user, newest first, and how much there is.
+
+    Raises NotFound.
+    """
     get_user(session, user_id)
-    statement = select(AdminAction).where(AdminAction.target_user_id == user_id)
+    statement = select(audit_log).where(
+        audit_log.c.target == audit.target_of(user_id), audit_log.c.actor_kind.in_(audit.ACTIONS)
+    )
     total = session.scalar(select(func.count()).select_from(statement.subquery())) or 0
-    ordered = statement.order_by(AdminAction.at.desc(), AdminAction.id.desc())
-    return session.scalars(ordered.limit(page_size).offset((page - 1) * page_size)).all(), total
+    ordered = statement.order_by(audit_log.c.at.desc(), audit_log.c.id.desc())
+    return session.execute(ordered.limit(page_size).offset((page - 1) * page_size)).all(), total
 
 
 def set_status(

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from common.app import service_app
+from common.audit_routes import audit_router
 from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from user_service import routes_account, routes_admin, routes_auth, routes_internal
+from user_service.access import signed_in_admin
 from user_service.config import Settings
 from user_service.context import Room
 from user_service.hashing import PasswordHashing
@@ -48,7 +50,13 @@ def create_app(
     return service_app(
         name="user-service",
         title="Saras user-service",
-        routers=[routes_auth.router, routes_account.router, routes_admin.router, routes_internal.router],
+        routers=[
+            routes_auth.router,
+            routes_account.router,
+            routes_admin.router,
+            audit_router("user-service", guard=signed_in_admin),
+            routes_internal.router,
+        ],
         db=db,
         package="user_service",
         authenticator=authenticator,

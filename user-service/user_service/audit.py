@@ -1,4 +1,4 @@
-"""What is remembered about security: checked sign-ins, security events, administrators' actions."""
+"""What is remembered about security: checked sign-ins, and in the audit log security events and administrators' actions."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -6,8 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from common import audit
+from common.audit import Actor, ActorKind
 from common.logging import get_logger
-from user_service.models import AdminAction, LoginAttempt, SecurityEvent
+from user_service.models import LoginAttempt
 
 log = get_logger(__name__)
 
@@ -29,6 +31,12 @@ EMAIL_VERIFIED: Final = "email.verified"
 ACCOUNT_CLOSED: Final = "account.closed"
 PAN_IN_USE: Final = "kyc.pan_in_use"
 SUSPICIOUS: Final = frozenset({REFRESH_TOKEN_REUSED, WRONG_PASSWORD, PAN_IN_USE})
+BY_SOMEBODY: Final = frozenset({REFRESH_TOKEN_REUSED, PASSWORD_RESET_REQUESTED})
+"""Nobody has proved to be the account's owner."""
+EVENTS: Final[tuple[ActorKind, ...]] = ("user", "unknown")
+"""Whose rows in the audit log are security events."""
+ACTIONS: Final[tuple[ActorKind, ...]] = ("operator", "command_line")
+"""Whose rows are administrators' actions."""
 
 
 def record_login(
@@ -43,7 +51,10 @@ def record_security_event(
     session: Session, *, kind: str, user_id: UUID | None, address: str, now: datetime, **details: Any
 ) -> None:
     """Remember a security event; details must not contain secrets."""
-    session.add(SecurityEvent(at=now, kind=kind, user_id=user_id, address=address, details=details))
+    known = user_id is not None and kind not in BY_SOMEBODY
+    actor = Actor("user", str(user_id)) if known else Actor("unknown", "")
+    target = target_of(user_id) if user_id is not None else "nobody"
+    audit.record(session, actor, kind, target=target, address=address, at=now, **details)
     level = log.warning if kind in SUSPICIOUS else log.info
     level("security.event", kind=kind, user_id=user_id)
 
@@ -52,7 +63,10 @@ def record_admin_action(
     session: Session, *, actor_id: UUID | None, action: str, target: UUID, address: str, now: datetime, **details: Any
 ) -> None:
     """Remember what an administrator (None: the command line) did to a user."""
-    session.add(
-        AdminAction(at=now, actor_id=actor_id, action=action, target_user_id=target, address=address, details=details)
-    )
-    log.info("admin.acted", action=action, actor_id=actor_id, target_user_id=target)
+    actor = audit.operator(actor_id) if actor_id is not None else Actor("command_line", "command line")
+    audit.record(session, actor, action, target=target_of(target), address=address, at=now, **details)
+
+
+def target_of(user_id: UUID) -> str:
+    """How the audit log names a user."""
+    return f"user:{user_id}"

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, MetaData, Text, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from common import audit, outbox
 from common.db import NAMING, UtcDateTime
-from common.outbox import add_tables
 from user_service.account_states import ACCOUNT_STATUSES, KYC_STATUSES, ROLES
 
 
@@ -20,7 +20,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
 
 
-add_tables(Base.metadata)
+outbox.add_tables(Base.metadata)
+audit.add_tables(Base.metadata)
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -167,32 +168,3 @@ class LoginAttempt(Base):
     """Throttle subject of the account tried: no address of a stranger is stored."""
     address: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
-
-
-class SecurityEvent(Base):
-    """Something about an account's security, by its owner or against it; rows are never changed."""
-
-    __tablename__ = "security_events"
-    __table_args__ = (Index("ix_security_events_user_id_at", "user_id", "at"),)
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    at: Mapped[datetime] = mapped_column(index=True)
-    kind: Mapped[str] = mapped_column(Text)
-    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
-    address: Mapped[str] = mapped_column(Text)
-    details: Mapped[dict[str, Any]] = mapped_column(JSONB)
-
-
-class AdminAction(Base):
-    """What an administrator did to whom; rows are never changed. No actor: the operator's command line."""
-
-    __tablename__ = "admin_actions"
-    __table_args__ = (Index("ix_admin_actions_target_user_id_at", "target_user_id", "at"),)
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    at: Mapped[datetime]
-    actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
-    action: Mapped[str] = mapped_column(Text)
-    target_user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
-    address: Mapped[str] = mapped_column(Text)
-    details: Mapped[dict[str, Any]] = mapped_column(JSONB)

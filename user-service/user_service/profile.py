@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import Result, func, select
 from sqlalchemy.orm import Session
 
+from common.audit import audit_log
 from user_service import administration, attempts, two_factor
-from user_service.audit import LOGIN_FAILED, LOGIN_TOTP_INVALID, SUSPICIOUS
+from user_service.audit import EVENTS, LOGIN_FAILED, LOGIN_TOTP_INVALID, SUSPICIOUS
 from user_service.context import Room
-from user_service.models import AuthSession, LoginAttempt, LoginThrottle, SecurityEvent, User
+from user_service.models import AuthSession, LoginAttempt, LoginThrottle, User
 from user_service.password_change import confirm_password, locked_user
 from user_service.sessions import Origin
 
@@ -69,7 +70,9 @@ def security_metrics(session: Session, now: datetime) -> SecurityMetrics:
         select(LoginAttempt.outcome, func.count()).where(LoginAttempt.at > since).group_by(LoginAttempt.outcome)
     )
     events = session.execute(
-        select(SecurityEvent.kind, func.count()).where(SecurityEvent.at > since).group_by(SecurityEvent.kind)
+        select(audit_log.c.action, func.count())
+        .where(audit_log.c.at > since, audit_log.c.actor_kind.in_(EVENTS))
+        .group_by(audit_log.c.action)
     )
     by_kind = _counts(events)
     throttled = session.scalar(select(func.count()).where(LoginThrottle.locked_until > now))

@@ -76,7 +76,7 @@ def list_actions(
 ) -> AdminActionPage:
     """What administrators did to a user, newest first."""
     rows, total = administration.actions_on(session, user_id, page=page, page_size=page_size)
-    items = [AdminActionAnswer.model_validate(row, from_attributes=True) for row in rows]
+    items = [AdminActionAnswer.of(row) for row in rows]
     return AdminActionPage(items=items, page=page, page_size=page_size, total=total)
 
 

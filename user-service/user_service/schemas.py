@@ -256,6 +256,12 @@ class AdminActionAnswer(BaseModel):
     address: str
     details: dict[str, Any]
 
+    @classmethod
+    def of(cls, row: Any) -> "AdminActionAnswer":
+        """From a row of the audit log; the command line has no id."""
+        actor_id = UUID(row.actor) if row.actor_kind == "operator" else None
+        return cls(at=row.at, actor_id=actor_id, action=row.action, address=row.address, details=row.details)
+
 
 class AdminActionPage(BaseModel):
     items: list[AdminActionAnswer]
