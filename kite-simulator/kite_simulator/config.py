@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kite_simulator.engine.faults import read_faults
 from kite_simulator.engine.kernel import EngineSettings
 
 PREFIX = "KITE_SIM_"
@@ -44,6 +45,14 @@ class Settings(BaseSettings):
     replay_csv: Path | None = None
     replay_seconds_per_bar: float = Field(default=60.0, gt=0)
     heartbeat_s: float = Field(default=2.0, gt=0)
+    faults: str = "off"
+    """A preset (`off`, `standard`) or a JSON object of rates; see engine/faults.py."""
+
+    @field_validator("faults")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        read_faults(text)
+        return text
 
     @property
     def strict(self) -> bool:
@@ -75,6 +84,7 @@ class Settings(BaseSettings):
             replay_seconds_per_bar=self.replay_seconds_per_bar,
             api_key=self.api_key,
             api_secret=self.api_secret,
+            faults=read_faults(self.faults),
         )
 
 

@@ -8,10 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kite_simulator.access import authorised
 from kite_simulator.charges import EXCHANGE_FEE, order_charges
 from kite_simulator.engine import Refused
 from kite_simulator.engine.portfolio import empty_margin, render_charges
-from kite_simulator.wire import authorised, engine_of, success
+from kite_simulator.wire import engine_of, success
 
 COMPACT = ("type", "tradingsymbol", "exchange", "charges", "total")
 ECHOED = ("transaction_type", "tradingsymbol", "exchange", "variety", "product", "order_type", "quantity")

@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kite_simulator.access import authorised
 from kite_simulator.engine import Engine, Refused
 from kite_simulator.engine.clock import IST, ist_text
 from kite_simulator.engine.instruments import Instrument
 from kite_simulator.engine.prices import Line
 from kite_simulator.engine.rendering import rupee_number
-from kite_simulator.wire import authorised, engine_of, success
+from kite_simulator.wire import engine_of, success
 
 COLUMNS = [
     "instrument_token",

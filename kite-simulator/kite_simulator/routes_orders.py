@@ -4,10 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kite_simulator.access import authorised
 from kite_simulator.engine import Refused
 from kite_simulator.engine.errors import unknown_order
 from kite_simulator.engine.orders import Order
-from kite_simulator.wire import authorised, engine_of, form_of, success, success_bytes, success_rows
+from kite_simulator.wire import engine_of, form_of, success, success_bytes, success_rows
 
 
 async def place_order(request: Request) -> Response:

@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kite_simulator.access import authorised
 from kite_simulator.engine import Refused
-from kite_simulator.wire import authorised, engine_of, form_of, success
+from kite_simulator.wire import engine_of, form_of, success
 
 
 async def positions(request: Request) -> Response:

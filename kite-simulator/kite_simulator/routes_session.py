@@ -7,10 +7,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from kite_simulator.access import authorised
 from kite_simulator.engine import Refused
 from kite_simulator.engine.clock import ist_text
 from kite_simulator.engine.rendering import USER_ID
-from kite_simulator.wire import authorised, engine_of, form_of, settings_of, success
+from kite_simulator.wire import engine_of, form_of, settings_of, success
 
 PROFILE: dict[str, Any] = {
     "user_id": USER_ID,

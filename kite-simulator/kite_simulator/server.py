@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import TypeVar
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kite_simulator.app import create_app
 from kite_simulator.config import Settings
+from kite_simulator.connection import EXTENSION, WAY_BACK, SocketConnection
 from kite_simulator.engine import Clock, Engine
 
 START_TIMEOUT_S = 15.0
@@ -83,12 +85,21 @@ class SimulatorServer:
         asyncio.run(serve())
 
 
+class LosableConnections(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, whose requests may lose their connection (connection.py)."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {WAY_BACK: SocketConnection(self.transport)}}
+
+
 def server_config(app: object, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
     """uvicorn as the simulator needs it: no access log (tokens are in WebSocket URLs), no compression offers."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=host,
         port=port,
+        http=LosableConnections,
         log_level="warning",
         access_log=False,
         ws_per_message_deflate=False,

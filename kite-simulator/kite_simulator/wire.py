@@ -1,8 +1,7 @@
-"""Envelopes, authentication and the one error handler of the REST side (Kite docs, response structure)."""
+"""Envelopes and the one error handler of the REST side (Kite docs, response structure)."""
 
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import structlog
@@ -12,14 +11,9 @@ from starlette.responses import Response
 
 from kite_simulator.config import Settings
 from kite_simulator.engine import Engine, Refused
-from kite_simulator.engine.errors import token_error
-from kite_simulator.ratelimit import RateLimiter
 
 log = structlog.get_logger()
 Endpoint = Callable[[Request], Awaitable[Response]]
-Result = TypeVar("Result")
-ORDER_PREFIX = "/orders/"
-UNLIMITED_PREFIXES = ("/simulator", "/session", "/connect")
 
 
 def success(data: Any) -> Response:
@@ -79,27 +73,3 @@ async def form_of(request: Request) -> dict[str, str]:
     """Form fields as text; of a repeated field the last one counts."""
     form = await request.form()
     return {name: value for name, value in form.items() if isinstance(value, str)}
-
-
-def authorised(endpoint: Endpoint) -> Endpoint:
-    """Demand `Authorization: token <api_key>:<access_token>`, then take from the rate limit."""
-
-    async def guarded(request: Request) -> Response:
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        api_key, _, access_token = credentials.partition(":")
-        if scheme.lower() != "token":
-            raise token_error()
-        engine = engine_of(request)
-        engine.sessions.check(api_key, access_token)
-        limiter: RateLimiter | None = request.app.state.limiter
-        if limiter is not None:
-            path = request.url.path
-            now = time.monotonic()
-            if request.method != "GET" and path.startswith(ORDER_PREFIX):
-                used = engine.kernel.state.order_requests
-                limiter.take_order(now, used, is_cancel=request.method == "DELETE")
-            else:
-                limiter.take_read(now, path)
-        return await endpoint(request)
-
-    return guarded

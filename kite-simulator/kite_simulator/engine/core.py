@@ -48,7 +48,7 @@ class Engine:
         self.aftermath = Aftermath(kernel, self.exchange, self.desk, self.faults)
         self.books = Books(kernel, self.faults)
         self.gtts = GttDesk(kernel, self.desk)
-        self.sessions = Sessions(kernel)
+        self.sessions = Sessions(kernel, self.faults)
         self.days = DayCycle(kernel, self.exchange)
         self.control = Control(kernel, self.exchange, self.days, self.gtts)
         self.portfolio = Portfolio(kernel)

@@ -16,6 +16,8 @@ class Refused(Exception):
 TOKEN_INVALID = "Incorrect `api_key` or `access_token`."  # noqa: S105 - a message, not a secret
 REQUEST_TOKEN_INVALID = "Token is invalid or has expired."  # noqa: S105 - a message, not a secret
 TOO_MANY_REQUESTS = "Too many requests"
+ORDER_TIMED_OUT = "Order request timed out. Please check the order book and confirm before placing again."
+"""Seen with HTTP 400, and the order followed eight seconds later (fact sheet 2.2)."""
 ORDER_CAP_REACHED = "Maximum allowed order requests exceeded."
 MODIFICATIONS_EXCEEDED = "Maximum allowed order modifications exceeded."
 NOT_MODIFIABLE = "Order cannot be modified as it is being processed. Try later."
@@ -43,6 +45,12 @@ def token_error() -> Refused:
 def unknown_order() -> Refused:
     """No such order today under that variety."""
     return Refused(UNKNOWN_ORDER, "GeneralException", 404)
+
+
+def rms_margin_exceeds() -> Refused:
+    """Risk management refuses before the order has an id (fact sheet 4.2, raw status messages)."""
+    text = "RMS:Margin Exceeds,Required:1.00, Available:0.00 for entity account-SR0001 across exchange across segment across product "
+    return Refused(text, "MarginException")
 
 
 def rupees(paise: int) -> Decimal:

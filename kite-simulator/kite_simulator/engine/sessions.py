@@ -5,7 +5,9 @@ import hmac
 from datetime import timedelta
 
 from kite_simulator.engine.clock import token_expiry
+from kite_simulator.engine.dice import FaultDice
 from kite_simulator.engine.errors import REQUEST_TOKEN_INVALID, Refused, token_error
+from kite_simulator.engine.faults import FaultKind
 from kite_simulator.engine.kernel import Kernel
 from kite_simulator.engine.state import Session
 from kite_simulator.engine.streams import stream
@@ -21,8 +23,9 @@ def checksum(*parts: str) -> str:
 class Sessions:
     """Request tokens and access tokens; several access tokens may live at once."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, dice: FaultDice) -> None:
         self._kernel = kernel
+        self._dice = dice
 
     def issue_request_token(self) -> str:
         """A single-use token that lives a few minutes."""
@@ -69,6 +72,13 @@ class Sessions:
         """End a session; an unknown token is no error."""
         if access_token in self._kernel.state.sessions:
             self._kernel.record("session_closed", access_token=access_token)
+
+    def kill(self, access_token: str, endpoint: str) -> None:
+        """A login elsewhere ends this session in the middle of the day; an unknown token is no error."""
+        kernel = self._kernel
+        if access_token in kernel.state.sessions:
+            self._dice.note(FaultKind.TOKEN_KILLED, endpoint=endpoint)
+            self.close(access_token)
 
     def adopt(self, access_token: str) -> None:
         """Make a token of the caller's choice valid (for clients that are configured with a fixed token)."""
