@@ -8,7 +8,7 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from portfolio_service import routes_admin, routes_funds, routes_orders, routes_portfolios
+from portfolio_service import routes_admin, routes_funds, routes_internal, routes_orders, routes_portfolios
 from portfolio_service.config import NAME, Settings
 
 
@@ -29,6 +29,7 @@ def create_app(
             routes_portfolios.router,
             routes_funds.router,
             routes_admin.router,
+            routes_internal.router,
             audit_router(NAME),
         ],
         db=db,

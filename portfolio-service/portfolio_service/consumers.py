@@ -4,8 +4,8 @@ from sqlalchemy.orm import Session
 
 from common.clock import Clock, SystemClock
 from common.consumers import EventHandler
-from common.events import Envelope, Event, OrderAllocated, OrderClosed, OrderWorking, UserRegistered
-from portfolio_service import fills
+from common.events import Envelope, Event, HouseFilled, OrderAllocated, OrderClosed, OrderWorking, UserRegistered
+from portfolio_service import fills, house
 from portfolio_service.portfolios import make_default
 
 
@@ -24,7 +24,11 @@ def make_handlers(clock: Clock) -> dict[type[Event], EventHandler]:
     def order_closed(session: Session, event: OrderClosed, _envelope: Envelope) -> None:
         fills.apply_closed(session, event, clock)
 
+    def house_filled(session: Session, event: HouseFilled, _envelope: Envelope) -> None:
+        house.apply_house_fill(session, event, clock)
+
     return {
+        HouseFilled: house_filled,
         UserRegistered: user_registered,
         OrderWorking: order_working,
         OrderAllocated: order_allocated,

@@ -53,6 +53,11 @@ class LedgerRuleBroken(Exception):
     """A caller asked for a posting that the rules exclude: a programming error, never a user's."""
 
 
+def transfer_id(cause: str) -> UUID:
+    """The id of the transfer with this cause."""
+    return uuid5(NAMESPACE, cause)
+
+
 @lru_cache(maxsize=ACCOUNT_IDS_CACHED_MAX)
 def _account_id(owner: str, kind: str, asset: str) -> UUID:
     return uuid5(NAMESPACE, f"account:{owner}:{kind}:{asset}")
@@ -160,7 +165,7 @@ class Transfer:
     @property
     def id(self) -> UUID:
         """Derived from the cause: the same cause twice is the same row."""
-        return uuid5(NAMESPACE, self.cause)
+        return transfer_id(self.cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel as Answer
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from common.money import Rupees, SignedRupees, format_rupees
 from portfolio_service.funds import Movement
@@ -332,6 +332,25 @@ class LedgerCheckOut(Answer):
     checked_at: datetime
     figures: dict[str, int]
     problems: dict[str, list[dict[str, int | str | None]]]
+
+
+class AssetTotalOut(Answer):
+    """One asset, in paise (`INR`) or units (`NSE:INFY`)."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    asset: str
+    users: int
+    house: int
+    to_market: int
+    from_market: int
+
+
+class LedgerTotalsOut(Answer):
+    """What users and the house have together; for other rooms, therefore in paise."""
+
+    as_of: datetime
+    assets: list[AssetTotalOut]
 
 
 def percent(bps: int | None) -> str | None:
