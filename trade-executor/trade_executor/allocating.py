@@ -1,7 +1,8 @@
 """T7: hand out new fills among a block's orders, and settle the block once the broker's books are complete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,6 +24,8 @@ log = get_logger(__name__)
 
 ALLOCATION_NAMESPACE = UUID("6f1d3f0e-7a44-5c1e-9d8e-0b2f5a3c9e71")
 BLOCKS_PER_SWEEP = 1_000
+Taken = Mapping[int, tuple[int, int]]
+"""Shares and paise by fill that are not the block's."""
 
 
 def allocation_id(block_id: UUID, round_no: int, order_id: UUID) -> UUID:
@@ -60,18 +63,26 @@ def _advance(session: Session, block_id: UUID) -> None:
         _settle(session, block)
 
 
-def allocate_new_fills(session: Session, block: Block) -> bool:
-    """One round over the fills of a locked block that nobody has been given; False when they are too many."""
-    fills = session.scalars(
+def open_fills(session: Session, block: Block) -> Sequence[Fill]:
+    """Fills of a locked block that nobody has been given yet, oldest first."""
+    return session.scalars(
         sa.select(Fill)
         .where(Fill.block_id == block.block_id, Fill.round_no.is_(None), Fill.booked_to == "block")
         .order_by(Fill.fill_id)
         .with_for_update()
     ).all()
-    return not fills or _run_round(session, block, fills)
 
 
-def _run_round(session: Session, block: Block, fills: Sequence[Fill]) -> bool:
+def allocate_new_fills(session: Session, block: Block, *, taken: Taken = MappingProxyType({})) -> bool:
+    """One round over the fills of a locked block that nobody has been given; False when they are too many.
+
+    `taken` are the shares and paise of a fill that went to the house before (house.book_excess).
+    """
+    fills = open_fills(session, block)
+    return not fills or _run_round(session, block, fills, taken)
+
+
+def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Taken) -> bool:
     """One allocation round over the given fills; False when they are more than the block asked for."""
     children = session.execute(
         sa.select(
@@ -86,7 +97,8 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill]) -> bool:
         .order_by(ChildOrder.seq)
         .with_for_update()
     ).all()
-    quantity = sum(fill.quantity for fill in fills)
+    quantity = sum(fill.quantity - taken.get(fill.fill_id, (0, 0))[0] for fill in fills)
+    amount_paise = sum(fill.amount_paise - taken.get(fill.fill_id, (0, 0))[1] for fill in fills)
     if quantity + sum(child.allocated_quantity for child in children) > block.quantity:
         detail = f"{quantity} more shares filled than the block of {block.quantity} had open"
         kill_switch.stop_if_running(session, block.account, "HALTED", actor="system", reason=detail)
@@ -97,7 +109,7 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill]) -> bool:
         [child.quantity for child in children],
         [child.allocated_quantity for child in children],
         quantity,
-        sum(fill.amount_paise for fill in fills),
+        amount_paise,
         [allocation.tie_key(block.block_id, child.order_id) for child in children],
     )
     given = [(child, share) for child, share in zip(children, shares, strict=True) if share.quantity]

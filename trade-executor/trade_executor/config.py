@@ -85,6 +85,21 @@ class Settings(ServiceSettings):
     idle_read_seconds: float = Field(default=30.0, gt=0)
     """How often the book is read while nothing of ours is open: ghosts and strangers show up there."""
 
+    # --- reconciliation -------------------------------------------------------------------------------------------
+    recon_quick_seconds: float = Field(default=3.0, gt=0)
+    """How often our own books are compared with each other while anything is under way."""
+    recon_full_seconds: float = Field(default=300.0, gt=0)
+    """How often they are compared with the broker's positions, holdings and cash and with the ledger."""
+    recon_retry_seconds: float = Field(default=30.0, gt=0)
+    """How soon a full run that could not read everything is made again."""
+    recon_quiet_seconds: float = Field(default=10.0, ge=0)
+    """An instrument that has been still for this long has nothing on its way: a difference then is a break at once,
+    elsewhere it must stay the same for EXECUTOR_BREAK_AFTER_SECONDS."""
+    cash_tolerance_paise: int = Field(default=1_00, ge=0)
+    """How far the day's cash movement at the broker may be from the ledger's."""
+    day_end_wait_seconds: float = Field(default=900.0, ge=0)
+    """How long after the close the report of the day waits for orders that are still undecided."""
+
     @property
     def is_paper(self) -> bool:
         """Whether the broker is the simulator: on this machine or a declared host."""

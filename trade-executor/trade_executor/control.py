@@ -32,6 +32,12 @@ _WINDOW_FREE_AT = (
 _USED_TODAY = f"(CASE WHEN day = {_TODAY} THEN day_sends ELSE 0 END)"
 _VALUE_TODAY = f"(CASE WHEN day = {_TODAY} THEN day_value_paise ELSE 0 END)"
 
+# Nothing new goes out while working orders cannot be seen (B12); cancels do, and seeing again ends it.
+_SIGHTED = (
+    "NOT EXISTS (SELECT 1 FROM recon_break WHERE recon_break.account = :account AND kind = 'blind'"
+    " AND closed_at IS NULL)"
+)
+
 _CLAIM = f"""
 UPDATE control SET
     send_times = send_times[greatest(1, cardinality(send_times) - sends_per_second + 2):] || clock_timestamp(),
@@ -44,13 +50,14 @@ WHERE account = :account AND epoch = :epoch AND trading_state = ANY(:states)
     AND {_WINDOW_FREE_AT} <= clock_timestamp()
     AND {_TOKENS} >= 1
     AND {_USED_TODAY} < CASE WHEN :is_place THEN places_per_day ELSE sends_per_day END
+    AND (NOT :is_place OR {_SIGHTED})
 RETURNING day_value_paise <= value_per_day_paise AS within_value, send_times[cardinality(send_times)] AS claimed_at
 """  # noqa: S608  fragments above, no input
 
 _ALLOWANCE = f"""trading_state, epoch,
     greatest(0, extract(epoch FROM {_WINDOW_FREE_AT} - clock_timestamp()),
         (1 - {_TOKENS}) * 120.0 / sends_per_minute)::float8 AS wait_s,
-    {_USED_TODAY} < places_per_day AS may_place,
+    {_USED_TODAY} < places_per_day AND {_SIGHTED} AS may_place,
     {_USED_TODAY} < sends_per_day AS may_cancel"""
 # One statement, because a pump asks it before and after everything it does.
 _OUTLOOK = f"""
@@ -64,6 +71,8 @@ SELECT {_ALLOWANCE},
     (SELECT attempt_id FROM broker_order JOIN block USING (block_id)
         WHERE broker_order.account = :account AND broker_order.state = 'INTENT' AND block.state <> 'FROZEN'
             AND (not_before IS NULL OR not_before <= clock_timestamp())
+            AND NOT EXISTS (SELECT 1 FROM recon_break WHERE recon_break.account = :account AND closed_at IS NULL
+                AND block.exchange || ':' || block.tradingsymbol = ANY(freezes))
         ORDER BY broker_order.created_at LIMIT 1) AS intent,
     EXISTS (SELECT 1 FROM child_order WHERE account = :account AND state = 'ACCEPTED'
         AND (not_before IS NULL OR not_before <= clock_timestamp())) AS pooled

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from common.logging import get_logger
 from common.money import rupees_decimal
-from trade_executor import batching, closing, states, tags
+from trade_executor import batching, breaks, closing, states, tags
 from trade_executor.batching import BlockKey, Candidate, LiveBlock
 from trade_executor.brokers.base import PlaceRequest
 from trade_executor.config import Settings
@@ -75,9 +75,15 @@ def live_blocks(session: Session, account: str) -> list[LiveBlock]:
 def choose(session: Session, account: str, settings: Settings) -> tuple[Candidate | None, list[UUID]]:
     """What to cut now, and the live blocks that have kept opposite demand waiting too long.
 
-    A block keeps its place for that long too, or two sides would only push each other off the market.
+    A block keeps its place for that long too, or two sides would only push each other off the market. Demand of a
+    frozen instrument waits and pushes nobody.
     """
-    pool = candidates(session, account, settings)
+    frozen = breaks.frozen(session, account)
+    pool = [
+        (candidate, waited_s)
+        for candidate, waited_s in candidates(session, account, settings)
+        if breaks.instrument(candidate.exchange, candidate.tradingsymbol) not in frozen
+    ]
     if not pool:
         return None, []
     choice = batching.choose([candidate for candidate, _ in pool], live_blocks(session, account))
@@ -92,11 +98,14 @@ def choose(session: Session, account: str, settings: Settings) -> tuple[Candidat
 
 
 def cut(session: Session, account: str, key: BlockKey, settings: Settings) -> int | None:
-    """Seal pooled orders of one key into a block with an INTENT; answers the attempt, None when the pool has changed.
+    """Seal pooled orders of one key into a block with an INTENT; answers the attempt, None when the pool has changed
+    or the instrument is frozen.
 
     The children and their shares are written, and hashed into the block, before anything is sent: how fills will be
     divided is on record first (market.md section 7).
     """
+    if breaks.instrument(key.exchange, key.tradingsymbol) in breaks.frozen(session, account):
+        return None
     rows = session.execute(
         sa.select(ChildOrder.order_id, (ChildOrder.quantity - ChildOrder.filled_quantity).label("open_quantity"))
         .where(*_ready(account))

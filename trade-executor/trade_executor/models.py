@@ -353,6 +353,8 @@ class ReconBreak(Base):
     severity: Mapped[int] = mapped_column(Integer)
     """1 stops resuming after a halt, 2 needs a person today, 3 is for the record."""
     detail: Mapped[str] = mapped_column(Text)
+    freezes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """Instruments (`NSE:INFY`) of which nothing new is sent while the break is open."""
     opened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     closed_at: Mapped[datetime | None]
     closed_by: Mapped[str | None] = mapped_column(Text)
@@ -374,3 +376,94 @@ class BrokerEvent(Base):
     authentic: Mapped[bool] = mapped_column(Boolean)
     received_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     copies: Mapped[int] = mapped_column(Integer, server_default=sa.text("1"))
+
+
+class HouseFill(Base):
+    """Shares and money of the account that belong to no user; insert-only, told to the ledger in the same transaction."""
+
+    __tablename__ = "house_fill"
+    __table_args__ = (
+        CheckConstraint("quantity > 0 AND amount_paise >= 0", name="amounts"),
+        CheckConstraint("side IN ('BUY', 'SELL')", name="side"),
+        Index("ix_house_fill_fill_id", "fill_id", postgresql_where=text("fill_id IS NOT NULL")),
+        Index("ix_house_fill_recorded_at", "recorded_at"),
+    )
+
+    house_fill_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Derived from the broker's trade: the same trade is the same row however often it is read."""
+    account: Mapped[str] = mapped_column(Text)
+    fill_id: Mapped[int | None] = mapped_column(ForeignKey("fill.fill_id"))
+    """The fill of an order of ours; None for a trade of somebody else's order."""
+    exchange: Mapped[str] = mapped_column(Text)
+    tradingsymbol: Mapped[str] = mapped_column(Text)
+    side: Mapped[str] = mapped_column(Text)
+    trade_date: Mapped[date] = mapped_column(Date)
+    broker_order_id: Mapped[str] = mapped_column(Text)
+    broker_trade_id: Mapped[str] = mapped_column(Text)
+    quantity: Mapped[int] = mapped_column(BigInteger)
+    amount_paise: Mapped[int] = mapped_column(BigInteger)
+    traded_at: Mapped[datetime]
+    why: Mapped[str] = mapped_column(Text)
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class ReconRun(Base):
+    """One comparison of our books with each other, and in a full run with the broker's and the ledger's."""
+
+    __tablename__ = "recon_run"
+    __table_args__ = (
+        CheckConstraint("scope IN ('quick', 'full', 'start_of_day', 'end_of_day')", name="scope"),
+        Index("ix_recon_run_account", "account", "started_at"),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    good: Mapped[bool] = mapped_column(Boolean)
+    """Whether everything that was to be read could be read; a run that is not good proves nothing."""
+    detail: Mapped[str | None] = mapped_column(Text)
+    counts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    opened: Mapped[int] = mapped_column(Integer)
+    cured: Mapped[int] = mapped_column(Integer)
+
+
+class ReconSuspect(Base):
+    """A difference that is not a break yet: trades and messages may still be on their way."""
+
+    __tablename__ = "recon_suspect"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    difference: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    """Since when the difference has been exactly this."""
+
+
+class DaySnapshot(Base):
+    """The broker's last word on a day, before it forgets: one part of its books as rows."""
+
+    __tablename__ = "day_snapshot"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    trading_date: Mapped[date] = mapped_column(Date, primary_key=True)
+    part: Mapped[str] = mapped_column(Text, primary_key=True)
+    sha256: Mapped[str] = mapped_column(Text)
+    rows: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    taken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class JobRun(Base):
+    """What is done once a day; the key makes it once however many loops run."""
+
+    __tablename__ = "job_run"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    job: Mapped[str] = mapped_column(Text, primary_key=True)
+    slot: Mapped[date] = mapped_column(Date, primary_key=True)
+    result: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    sha256: Mapped[str] = mapped_column(Text)
+    """Over the result, which names the hash of the day before."""
+    finished_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 from common.clock import trading_date
 from common.db import Database, run_in_transaction
 from common.logging import get_logger
-from common.money import round_paise
-from trade_executor import breaks, closing, kill_switch, sending, states, tags
+from trade_executor import breaks, closing, house, kill_switch, sending, states, tags
 from trade_executor.brokers.base import BookOrder, BookTrade
 from trade_executor.config import Settings
-from trade_executor.models import BrokerOrder, Control, Fill
+from trade_executor.models import BrokerOrder, Control, Fill, HouseFill
 
 log = get_logger(__name__)
 
@@ -94,7 +93,8 @@ def _adopt(db: Database, account: str, rows: Sequence[BookOrder], settings: Sett
             ).one()
             if not _same_order(attempt, row):
                 detail = f"broker order {row.broker_order_id} carries our tag but is {row.side} {row.quantity} {row.tradingsymbol}"
-                breaks.open_break(session, account, breaks.TAG_MISMATCH, row.broker_order_id, detail)
+                freezes = [breaks.instrument(row.exchange, row.tradingsymbol)]
+                breaks.open_break(session, account, breaks.TAG_MISMATCH, row.broker_order_id, detail, freezes=freezes)
                 return
             log.info("broker.order_found_by_tag", attempt_id=attempt.attempt_id, broker_order_id=row.broker_order_id)
             sending.acknowledge(session, block, attempt, row.broker_order_id)
@@ -142,6 +142,10 @@ def _record(
         else:
             _judge_stranger(session, account, row, settings)
     session.flush()
+    house.book_own(session, account)
+    unowned = [trade for trade in fresh if trade.broker_order_id not in attempts]
+    handled += _book_strangers(session, account, in_book, unowned, settings)
+    breaks.freeze_ghosts(session, account)
     _close_ghosts(session, account)
     _note_absences(session, account, in_book, settings)
     _count_scan(session, account, in_book, started_at)
@@ -168,8 +172,8 @@ def _add_fills(
         statement = insert(Fill).values(**values).on_conflict_do_nothing(constraint="uq_fill_trade")
         if session.execute(statement.returning(Fill.fill_id)).first() is None:
             _compare(session, account, values)
-        elif values["booked_to"] == "house" and attempt.state == "SETTLED":
-            detail = f"trade {trade.broker_trade_id} of {trade.quantity} shares after its order was settled"
+        elif attempt.state in ("SETTLED", "CLOSED"):
+            detail = f"trade {trade.broker_trade_id} of {trade.quantity} shares after its order was over"
             breaks.open_break(session, account, breaks.LATE_FILL, trade.broker_order_id, detail)
         handled.append(trade)
     return handled
@@ -189,10 +193,43 @@ def _fill_values(account: str, attempt: BrokerOrder, trade: BookTrade) -> dict[s
         "broker_trade_id": trade.broker_trade_id,
         "quantity": trade.quantity,
         "price": trade.price,
-        "amount_paise": round_paise(trade.price * trade.quantity * 100),
+        "amount_paise": trade.amount_paise,
         "traded_at": trade.traded_at,
         "booked_to": "block" if ours else "house",
     }
+
+
+def _book_strangers(
+    session: Session,
+    account: str,
+    in_book: Mapping[str, BookOrder],
+    trades: Sequence[BookTrade],
+    settings: Settings,
+) -> list[BookTrade]:
+    """Give the house the trades of orders that are certainly no attempt of ours; answers the trades dealt with.
+
+    An order that the book did not show yet may be ours and unanswered. One with a tag of ours that nothing here knows is
+    left alone: an operator rebuilds its row from the evidence.
+    """
+    booked = []
+    for trade in trades:
+        row = in_book.get(trade.broker_order_id)
+        if row is None:
+            continue
+        ours = _tags_of_ours(row, settings)
+        if not ours:
+            booked.append((trade, house.FOREIGN))
+        elif _owner_of_tag(session, ours[0]) not in (None, trade.broker_order_id):
+            booked.append((trade, house.DUPLICATE))
+    if house.book_strangers(session, account, booked) < len(booked):
+        for trade, _ in booked:
+            _compare_house(session, account, trade)
+    return [trade for trade, _ in booked]
+
+
+def _owner_of_tag(session: Session, tag: str) -> str | None:
+    """The broker's id of the attempt with this tag; None when there is no such attempt or it has no order yet."""
+    return session.scalar(sa.select(BrokerOrder.broker_order_id).where(BrokerOrder.tag == tag))
 
 
 def _compare(session: Session, account: str, values: Mapping[str, Any]) -> None:
@@ -206,10 +243,30 @@ def _compare(session: Session, account: str, values: Mapping[str, Any]) -> None:
         )
     ).one()
     told = (values["tradingsymbol"], values["side"], values["quantity"], values["price"])
-    if tuple(known) != told:
-        key = f"{values['broker_order_id']}/{values['broker_trade_id']}"
-        detail = f"the trade was {known.side} {known.quantity} at {known.price}, now {told[1]} {told[2]} at {told[3]}"
-        breaks.open_break(session, account, breaks.TRADE_CHANGED, key, detail)
+    _complain_if_changed(session, account, values, tuple(known), told)
+
+
+def _compare_house(session: Session, account: str, trade: BookTrade) -> None:
+    values = house.stranger_values(account, trade)
+    known = session.execute(
+        sa.select(HouseFill.tradingsymbol, HouseFill.side, HouseFill.quantity, HouseFill.amount_paise).where(
+            HouseFill.house_fill_id == house.house_fill_id(values)
+        )
+    ).one()
+    told = (values["tradingsymbol"], values["side"], values["quantity"], values["amount_paise"])
+    _complain_if_changed(session, account, values, tuple(known), told)
+
+
+def _complain_if_changed(
+    session: Session, account: str, values: Mapping[str, Any], known: tuple[Any, ...], told: tuple[Any, ...]
+) -> None:
+    if known == told:
+        return
+    key = f"{values['broker_order_id']}/{values['broker_trade_id']}"
+    was, now = (f"{row[1]} {row[2]} {row[0]} at {row[3]}" for row in (known, told))
+    freezes = {breaks.instrument(values["exchange"], symbol) for symbol in (known[0], told[0])}
+    detail = f"the trade was {was}, now {now}"
+    breaks.open_break(session, account, breaks.TRADE_CHANGED, key, detail, freezes=freezes, lasting=True)
 
 
 def _raise_status(session: Session, attempt: BrokerOrder, row: BookOrder) -> None:
@@ -232,20 +289,27 @@ def _raise_status(session: Session, attempt: BrokerOrder, row: BookOrder) -> Non
 
 def _judge_stranger(session: Session, account: str, row: BookOrder, settings: Settings) -> None:
     """An order in the book that no attempt of ours owns."""
-    key = settings.tag_key.get_secret_value().encode()
-    ours = [
-        tag for tag in row.tags if tags.parse(tag, key) is not None and tags.environment_of(tag) == settings.tag_env
-    ]
+    ours = _tags_of_ours(row, settings)
     if not ours:
-        detail = f"{row.side} {row.quantity} {row.exchange}:{row.tradingsymbol} was not placed by this platform"
-        breaks.open_break(session, account, breaks.FOREIGN_ORDER, row.broker_order_id, detail)
+        instrument = breaks.instrument(row.exchange, row.tradingsymbol)
+        detail = f"{row.side} {row.quantity} {instrument} was not placed by this platform; its fills go to the house"
+        breaks.open_break(
+            session, account, breaks.FOREIGN_ORDER, row.broker_order_id, detail, freezes=[instrument], lasting=True
+        )
         return
     with suppress(LookupError):
         _known_tag(session, account, ours[0], row)
         return
     detail = f"broker order {row.broker_order_id} carries a tag of ours that our books do not know"
-    breaks.open_break(session, account, breaks.OURS_UNKNOWN, row.broker_order_id, detail)
-    kill_switch.stop_if_running(session, account, "HALTED", actor="system", reason=detail)
+    if breaks.open_break(session, account, breaks.OURS_UNKNOWN, row.broker_order_id, detail, lasting=True):
+        kill_switch.stop_if_running(session, account, "HALTED", actor="system", reason=detail)
+
+
+def _tags_of_ours(row: BookOrder, settings: Settings) -> list[str]:
+    key = settings.tag_key.get_secret_value().encode()
+    return [
+        tag for tag in row.tags if tags.parse(tag, key) is not None and tags.environment_of(tag) == settings.tag_env
+    ]
 
 
 def _known_tag(session: Session, account: str, tag: str, row: BookOrder) -> None:
@@ -256,8 +320,8 @@ def _known_tag(session: Session, account: str, tag: str, row: BookOrder) -> None
     if attempt.broker_order_id is None:
         return  # a mismatch, already a break; it stays undecided
     detail = f"tag {tag} carries {attempt.broker_order_id} and {row.broker_order_id}"
-    breaks.open_break(session, account, breaks.DUPLICATE_TAG, tag, detail)
-    kill_switch.stop_if_running(session, account, "HALTED", actor="system", reason=detail)
+    if breaks.open_break(session, account, breaks.DUPLICATE_TAG, tag, detail, lasting=True):
+        kill_switch.stop_if_running(session, account, "HALTED", actor="system", reason=detail)
 
 
 def _close_ghosts(session: Session, account: str) -> None:

@@ -66,6 +66,14 @@ class FakeBroker:
     session_dead: bool = False
     cancel_works: bool = True
     before_place: Callable[[PlaceRequest], None] | None = None
+    cash_paise: int = 100_00_000_00
+    payin_paise: int = 0
+    cash_off_paise: int = 0
+    """Money that the broker has and its trades do not explain."""
+    positions_off: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Day positions that no trade explains."""
+    delivered: dict[str, int] = field(default_factory=dict)
+    """Settled units on NSE by symbol."""
     lock: Any = field(default_factory=threading.RLock)
 
     def place(self, request: PlaceRequest) -> Outcome:
@@ -162,14 +170,37 @@ class FakeBroker:
         if not self.readable:
             raise BrokerUnavailable("HTTP 502")
 
+    def give(self, broker_order_id: str, request: PlaceRequest, *, tags: frozenset[str] = frozenset()) -> None:
+        """An order that nobody here has sent."""
+        taken = self.take(request)
+        with self.lock:
+            self.rows[broker_order_id] = replace(self.rows.pop(taken), broker_order_id=broker_order_id, tags=tags)
+
     def margins(self) -> Funds:
-        return Funds(0, 0)
+        self._check()
+        with self.lock:
+            spent = sum(trade.amount_paise * (1 if trade.side == "BUY" else -1) for trade in self.executions)
+        return Funds(
+            self.cash_paise + self.payin_paise - spent + self.cash_off_paise, self.cash_paise, self.payin_paise
+        )
 
     def positions(self) -> list[BookPosition]:
-        return []
+        self._check()
+        net: Counter[tuple[str, str]] = Counter(self.positions_off)
+        with self.lock:
+            for trade in self.executions:
+                net[trade.exchange, trade.tradingsymbol] += trade.quantity * (1 if trade.side == "BUY" else -1)
+        return [
+            BookPosition(exchange, symbol, "CNC", quantity, 0, self.price)
+            for (exchange, symbol), quantity in net.items()
+        ]
 
     def holdings(self) -> list[BookHolding]:
-        return []
+        self._check()
+        return [
+            BookHolding("NSE", symbol, f"INE{symbol}", quantity, 0, 0, quantity, self.price)
+            for symbol, quantity in self.delivered.items()
+        ]
 
 
 def refuse(code: str = "insufficient_funds", message: str = "Insufficient funds.", **more: Any) -> Script:

@@ -13,6 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
+from common.money import round_paise
+
 TAG_LENGTH_MAX: Final = 20
 """A longer tag is refused by the broker, not cut (staff, 2026)."""
 
@@ -163,13 +165,22 @@ class BookTrade:
     price: Decimal
     traded_at: datetime
 
+    @property
+    def amount_paise(self) -> int:
+        """What the trade is worth."""
+        return round_paise(self.price * self.quantity * 100)
+
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """The account's equity segment, in paise: `net` after what is blocked, `available_cash` before it."""
+    """The account's equity segment, in paise: `net` after what is blocked, `available_cash` before it.
+
+    `payin` is what the owner has paid in today; it is part of `net`.
+    """
 
     net_paise: int
     available_cash_paise: int
+    payin_paise: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,15 @@ def book_trade(row: Row, today: date) -> BookTrade:
 
 
 def funds(data: object) -> Funds:
-    """GET /user/margins/equity: `net`, and cash before what is blocked."""
+    """GET /user/margins/equity: `net`, cash before what is blocked, and what was paid in today."""
     if not isinstance(data, dict) or not isinstance(data.get("available"), dict):
         raise BrokerReplyInvalid("expected the margins of one segment")
-    return Funds(net_paise=_paise(data.get("net")), available_cash_paise=_paise(data["available"].get("cash")))
+    available = data["available"]
+    return Funds(
+        net_paise=_paise(data.get("net")),
+        available_cash_paise=_paise(available.get("cash")),
+        payin_paise=_paise(available.get("intraday_payin", 0)),
+    )
 
 
 def net_positions(data: object) -> list[BookPosition]:
