@@ -24,6 +24,7 @@ from analytics_service.app import create_app as create_analytics
 from analytics_service.config import Settings as AnalyticsSettings
 from api_gateway.app import from_settings as create_gateway
 from api_gateway.config import Settings as GatewaySettings
+from common import audit_chain
 from common.bus import LocalBus
 from common.cache import cache_from_url
 from common.clock import Clock, SystemClock
@@ -54,8 +55,7 @@ from trade_executor.wakeup import CeleryWakeup
 from user_service import housekeeping
 from user_service.app import create_app as create_user
 from user_service.config import Settings as UserSettings
-from user_service.keys import SigningKeys, read_master_secret
-from user_service.sealing import Sealer
+from user_service.keys import SigningKeys, load_sealer
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -109,12 +109,13 @@ class Platform:
             db=db,
             authenticator=authenticator_from(settings, "user-service", self.clock),
             signing_keys=SigningKeys.load(Path(settings.required("signing_key_file")), settings.retired_key_file),
-            sealer=Sealer(read_master_secret(Path(settings.required("secret_file")))),
+            sealer=load_sealer(settings),
             clock=self.clock,
         )
         self._serve("user-service", app)
         self._relay("user-service", db)
         self.loops.append(("user-service", [housekeeping.sweeper(db, self.clock)]))
+        self._link_audit("user-service", db)
 
     def _market_data(self) -> None:
         name = "market-data-service"
@@ -156,6 +157,7 @@ class Platform:
         self._consume(name, db, portfolio_service.consumers.HANDLERS)
         sweep = partial(portfolio_service.sweeper.run, db, market, self.clock, settings)
         self.loops.append((name, [sweep]))
+        self._link_audit(name, db)
 
     def _executor(self) -> None:
         name = "trade-executor"
@@ -227,6 +229,9 @@ class Platform:
 
     def _relay(self, name: str, db: Database) -> None:
         self.loops.append((name, [Relay(db, self.bus, name=name).run]))
+
+    def _link_audit(self, name: str, db: Database) -> None:
+        self.loops.append((name, [partial(audit_chain.run, db, name)]))
 
     def _consume(self, name: str, db: Database, handlers: Handlers) -> None:
         # Declared before any relay runs: a queue that does not exist yet would miss what is published.

@@ -2,8 +2,10 @@
 
 import base64
 import os
+import random
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -12,9 +14,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jose import jwt
 
 from common.auth import AccessTokens, StaticKeys
+from common.config import InvalidSettings
 from common.testing import new_rsa_pem
 from user_service import keys as key_files
-from user_service.keys import SigningKeys, UnusableKey, ensure_master_secret, ensure_signing_key, read_master_secret
+from user_service.config import Settings
+from user_service.keys import (
+    SigningKeys,
+    UnusableKey,
+    ensure_master_secret,
+    ensure_signing_key,
+    load_sealer,
+    read_master_secret,
+)
 from user_service.sealing import Sealer, Unsealable
 
 
@@ -120,15 +131,72 @@ def test_sealed_secrets_open_only_in_their_place_and_unchanged():
         sealer.open_totp(uuid4(), sealed)
     with pytest.raises(Unsealable):
         Sealer(b"\x02" * 32).open_totp(user_id, sealed)
-    refused = 0
-    for position in range(1, len(sealed)):
-        damaged = bytearray(sealed)
-        damaged[position] ^= 1
-        with pytest.raises(Unsealable):
-            sealer.open_totp(user_id, bytes(damaged))
-        refused += 1
-    assert refused == len(sealed) - 1
-    assert len({sealer.seal_totp(user_id, "x") for _ in range(200)}) == 200
+    assert len({sealer.seal_totp(user_id, "x")[1:13] for _ in range(2_000)}) == 2_000
+
+
+def test_every_altered_sealed_secret_is_refused():
+    """Every single bit, then random handfuls of bits, cuts and appendages: 10,000 altered values in all."""
+    both, user_id = Sealer(b"\x01" * 32, seal_secrets={1: b"\x01" * 32, 2: b"\x02" * 32}, current=2), uuid4()
+    sealed = both.seal_totp(user_id, "JBSWY3DPEHPK3PXP")
+    dice = random.Random(11)  # noqa: S311  a repeatable series
+    altered = {flipped(sealed, [bit]) for bit in range(len(sealed) * 8)}
+    altered |= {sealed[:length] for length in range(len(sealed))} | {sealed + bytes([byte]) for byte in range(256)}
+    while len(altered) < 10_000:
+        altered.add(flipped(sealed, dice.sample(range(len(sealed) * 8), dice.randint(1, 8))))
+    opened = 0
+    for value in altered:
+        with suppress(Unsealable):
+            both.open_totp(user_id, value)
+            opened += 1
+    assert (len(altered), opened) == (10_000, 0)
+
+
+def flipped(value, bits):
+    damaged = bytearray(value)
+    for bit in bits:
+        damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def test_a_new_version_opens_what_the_old_one_sealed_until_the_old_one_goes():
+    user_id = uuid4()
+    first = Sealer(b"\x01" * 32)
+    old = first.seal_totp(user_id, "JBSWY3DPEHPK3PXP")
+    both = Sealer(b"\x01" * 32, seal_secrets={1: b"\x01" * 32, 2: b"\x02" * 32}, current=2)
+    new = both.reseal_totp(user_id, old)
+    assert (old[0], new[0]) == (1, 2)
+    assert both.open_totp(user_id, old) == both.open_totp(user_id, new) == "JBSWY3DPEHPK3PXP"
+    only_new = Sealer(b"\x01" * 32, seal_secrets={2: b"\x02" * 32}, current=2)
+    assert only_new.open_totp(user_id, new) == "JBSWY3DPEHPK3PXP"
+    with pytest.raises(Unsealable, match="no known version"):
+        only_new.open_totp(user_id, old)
+    same_secret_twice = Sealer(b"\x01" * 32, seal_secrets={1: b"\x01" * 32, 2: b"\x01" * 32}, current=1)
+    with pytest.raises(Unsealable, match="does not open"):
+        same_secret_twice.open_totp(user_id, b"\x02" + old[1:])
+    assert only_new.pan_hash("ABCPE1234F") == first.pan_hash("ABCPE1234F")
+
+
+@pytest.mark.parametrize(("secrets", "current"), [({2: b"\x02" * 32}, 1), ({256: b"\x02" * 32}, 256)])
+def test_unusable_versions_are_named(secrets, current):
+    with pytest.raises(ValueError, match="version"):
+        Sealer(b"\x01" * 32, seal_secrets=secrets, current=current)
+
+
+def test_the_sealer_of_a_process_comes_from_its_files(tmp_path):
+    for name in ("master", "second"):
+        ensure_master_secret(tmp_path / name)
+    first = Settings(secret_file=tmp_path / "master")
+    both = Settings(
+        secret_file=tmp_path / "master",
+        seal_secret_files={1: tmp_path / "master", 2: tmp_path / "second"},
+        seal_current=2,
+    )
+    user_id = uuid4()
+    sealed = load_sealer(first).seal_totp(user_id, "x")
+    assert load_sealer(both).open_totp(user_id, sealed) == "x"
+    assert load_sealer(both).current == 2
+    with pytest.raises(InvalidSettings, match="USER_SEAL_SECRET_FILES has no file of version 2"):
+        load_sealer(Settings(secret_file=tmp_path / "master", seal_current=2))
 
 
 def test_each_use_of_the_master_secret_has_its_own_key():

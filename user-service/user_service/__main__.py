@@ -25,9 +25,8 @@ from user_service.keys import (
     UnusableKey,
     ensure_master_secret,
     ensure_signing_key,
-    read_master_secret,
+    load_sealer,
 )
-from user_service.sealing import Sealer
 
 NAME = "user-service"
 
@@ -53,7 +52,7 @@ def _api(settings: Settings) -> None:
         db=_database(settings),
         authenticator=authenticator,
         signing_keys=keys,
-        sealer=Sealer(read_master_secret(Path(settings.required("secret_file")))),
+        sealer=load_sealer(settings),
         clock=clock,
     )
     serve(app, settings)

@@ -19,7 +19,11 @@ class Settings(ServiceSettings):
     retired_key_file: Path | None = None
     """PEM (public or private) of the key signed with before: still published, so that its tokens live out their time."""
     secret_file: Path | None = None
-    """32 random bytes as hex: seals TOTP secrets, keys the PAN hash, derives mail tokens."""
+    """32 random bytes as hex: keys the PAN hash, derives mail tokens; seals TOTP secrets unless the next setting is there."""
+    seal_secret_files: dict[int, Path] = Field(default_factory=dict)
+    """Files as above by version, to seal TOTP secrets with; those of old versions only open (docs/security.md)."""
+    seal_current: int = Field(default=1, ge=1, le=255)
+    """Version that seals."""
     access_token_minutes: int = Field(default=15, ge=1, le=60)
     refresh_token_days: int = Field(default=7, ge=1, le=30)
     hashing_workers: int = Field(default=2, ge=1, le=8)

@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk, jwt
 
 from common.auth import ALGORITHM
+from common.config import InvalidSettings
+from user_service.config import Settings
+from user_service.sealing import FIRST_VERSION, Sealer
 
 KEY_BITS = 2048
 SECRET_BYTES = 32
@@ -66,6 +69,18 @@ def read_master_secret(path: Path) -> bytes:
     if len(secret) != SECRET_BYTES:
         raise UnusableKey(f"{path}: a master secret has {SECRET_BYTES} bytes")
     return secret
+
+
+def load_sealer(settings: Settings) -> Sealer:
+    """The sealer of a process; raises UnusableKey, InvalidSettings."""
+    files = settings.seal_secret_files
+    if settings.seal_current not in (files or {FIRST_VERSION}):
+        raise InvalidSettings(f"USER_SEAL_SECRET_FILES has no file of version {settings.seal_current}")
+    return Sealer(
+        read_master_secret(Path(settings.required("secret_file"))),
+        seal_secrets={version: read_master_secret(path) for version, path in files.items()},
+        current=settings.seal_current,
+    )
 
 
 def thumbprint(public: rsa.RSAPublicKey) -> str:
