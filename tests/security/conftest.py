@@ -1,0 +1,38 @@
+"""One platform in this process per test file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from api_gateway.routing import ROOMS
+from common.clock import FixedClock
+from common.db import Database
+from common.testing import empty
+from kite_simulator.config import Settings as SimulatorSettings
+from kite_simulator.server import SimulatorServer
+from tests.security.house import API_SECRET, PACKAGES, House, RoomKeys, new_keys
+
+
+@pytest.fixture(scope="session")
+def room_keys() -> RoomKeys:
+    """Signing keys of this run."""
+    return new_keys()
+
+
+@pytest.fixture(scope="module")
+def house(_databases: Callable[[str], str], room_keys: RoomKeys) -> Iterator[House]:
+    """The platform; its databases are empty when a file begins."""
+    with ExitStack() as stack:
+        databases = {}
+        for room in ROOMS:
+            databases[room] = Database(_databases(PACKAGES[room]), pool_size=10, application_name=f"security-{room}")
+            stack.callback(databases[room].dispose)
+            empty(databases[room])
+        settings = SimulatorSettings(
+            api_secret=API_SECRET, rate_limits=False, partial_fill_probability=0.0, fill_latency_max_s=0.05
+        )
+        simulator = stack.enter_context(SimulatorServer(settings))
+        simulator.call(lambda engine: engine.control.freeze_prices(True))
+        yield House(databases, room_keys, FixedClock(datetime.now(UTC)), simulator, stack)
