@@ -189,6 +189,7 @@ class Platform:
             trade_executor.consumers.run(self.bus, db, wakeup, settings.account, stop)
 
         self.loops.append((name, [partial(trade_executor.loop.run, desk), work, consume]))
+        self._link_audit(name, db)
 
     def _smallcase(self) -> None:
         name = "smallcase-service"

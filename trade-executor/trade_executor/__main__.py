@@ -3,6 +3,7 @@
 import argparse
 from functools import cache, partial
 
+from common import audit_chain
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database, run_migrations
@@ -47,7 +48,7 @@ def _run(command: str, settings: Settings, url: str) -> None:
             run_until_signal([Relay(db, bus_from(settings), name=SERVICE).run])
         elif command == "loop":
             desk = _desk(settings, db)
-            run_until_signal([partial(loop.run, desk)])
+            run_until_signal([partial(loop.run, desk), partial(audit_chain.run, db, SERVICE)])
         else:
             wakeup = CeleryWakeup(tasks.make_celery(settings.celery_broker_url))
             if command == "consume":

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from common.app import Check, service_app
+from common.audit_routes import audit_router
 from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
@@ -36,7 +37,13 @@ def create_app(
         db=db,
         package="trade_executor",
         authenticator=authenticator,
-        routers=[routes_ops.router, routes_control.router, routes_broker.router, routes_broker.internal],
+        routers=[
+            routes_ops.router,
+            routes_control.router,
+            routes_broker.router,
+            routes_broker.internal,
+            audit_router(SERVICE),
+        ],
         checks={"broker": _session_check(access, settings.account)},
         state={
             "settings": settings,

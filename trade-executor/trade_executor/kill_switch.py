@@ -9,7 +9,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from common import outbox
+from common import audit, outbox
+from common.audit import Actor
 from common.errors import Conflict, NotFound
 from common.events import TradingHalted
 from common.logging import get_logger
@@ -61,6 +62,9 @@ def stop_if_running(session: Session, account: str, state: str, *, actor: str, r
     if state not in _targets(row.trading_state):
         return False
     _move(session, row, state, actor=actor, reason=reason)
+    audit.record(
+        session, Actor("system", actor), f"control.{state.lower()}", target=f"account:{account}", reason=reason
+    )
     return True
 
 

@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from common import audit, outbox
 from common.db import NAMING, UtcDateTime
-from common.outbox import add_tables
 from trade_executor import states
 
 
@@ -43,7 +43,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
 
 
-add_tables(Base.metadata)
+outbox.add_tables(Base.metadata)
+audit.add_tables(Base.metadata)
 
 
 def _in(column: str, values: tuple[str, ...]) -> str:

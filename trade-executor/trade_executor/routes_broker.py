@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Request
 
+from common import audit
+from common.audit import Actor, CallerAddress
 from common.auth import AdminUser, OpsUser, require_service
 from common.clock import Clock
-from common.db import SessionDep
+from common.db import Database, SessionDep
 from common.errors import AppError, Forbidden, Unavailable
 from common.logging import get_logger
 from trade_executor import evidence, schemas
@@ -95,6 +97,7 @@ def get_login_url(request: Request, user: OpsUser) -> Any:
 @router.get("/callback", response_model=schemas.LoggedInOut)
 def callback(
     request: Request,
+    address: CallerAddress,
     request_token: Annotated[str, Query(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")],
     state: Annotated[str, Query(max_length=256)] = "",
 ) -> Any:
@@ -104,22 +107,33 @@ def callback(
     """
     app_state = request.app.state
     actor = actor_of_mark(app_state.settings, app_state.clock, state)
-    return _logged_in(app_state, request_token, actor)
+    return _logged_in(app_state, request_token, actor, address)
 
 
 @router.post("/session", response_model=schemas.LoggedInOut, status_code=201)
-def post_session(request: Request, body: schemas.SessionRequest, user: OpsUser) -> Any:
+def post_session(request: Request, body: schemas.SessionRequest, user: OpsUser, address: CallerAddress) -> Any:
     """Start the day's session with a request token obtained by hand."""
-    return _logged_in(request.app.state, body.request_token, str(user.user_id))
+    return _logged_in(request.app.state, body.request_token, str(user.user_id), address)
 
 
 @router.post("/attestation", response_model=schemas.AccountOut)
-def post_attestation(request: Request, body: schemas.AttestationRequest, user: AdminUser, session: SessionDep) -> Any:
+def post_attestation(
+    request: Request, body: schemas.AttestationRequest, user: AdminUser, session: SessionDep, address: CallerAddress
+) -> Any:
     """Store the owner's attestation; without it no order goes to a live broker."""
     settings: Settings = request.app.state.settings
     row = session.get_one(BrokerAccount, settings.account)
     row.live_attested_at, row.live_attested_by = request.app.state.clock.now(), str(user.user_id)
     session.flush()
+    actor = audit.operator(user.user_id)
+    audit.record(
+        session,
+        actor,
+        "broker.attested",
+        target=f"account:{settings.account}",
+        address=address,
+        statement=body.statement,
+    )
     log.warning("broker.live_attested", account=settings.account, actor=str(user.user_id))
     return {**_columns(row), "paper": settings.is_paper, "session": None}
 
@@ -159,12 +173,20 @@ def _mac(settings: Settings, body: str) -> str:
     return hmac.new(key, f"login|{settings.account}|{body}".encode(), hashlib.sha256).hexdigest()
 
 
-def _logged_in(state: Any, request_token: str, actor: str) -> dict[str, Any]:
+def _logged_in(state: Any, request_token: str, actor: str, address: str) -> dict[str, Any]:
     access: KiteAccess = state.access
     account = state.settings.account
+    _record_login(state.db, "broker.login_asked", actor, account, address)
     row = access.login(account, request_token, actor=actor)
+    _record_login(state.db, "broker.login", actor, account, address, session_id=str(row.session_id))
     state.wakeup.pump(account)
     return {"account": account, "session": row}
+
+
+def _record_login(db: Database, action: str, actor: str, account: str, address: str, **details: Any) -> None:
+    # Written down before the broker is asked and again afterwards: no login is without a row, whatever dies in between.
+    with db.transaction() as session:
+        audit.record(session, Actor("operator", actor), action, target=f"account:{account}", address=address, **details)
 
 
 def _columns(row: Any) -> Mapping[str, Any]:

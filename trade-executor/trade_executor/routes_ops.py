@@ -7,6 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 
+from common import audit
+from common.audit import CallerAddress
 from common.auth import AdminUser, OpsUser, require_role
 from common.db import SessionDep
 from trade_executor import breaks, control, cutting, queries, schemas, settling
@@ -49,9 +51,14 @@ def get_block(block_id: UUID, session: SessionDep) -> Any:
 
 
 @router.post("/blocks/{block_id}/settle", response_model=schemas.BlockOut)
-def settle_block(block_id: UUID, body: schemas.SwitchRequest, user: AdminUser, session: SessionDep) -> Any:
+def settle_block(
+    block_id: UUID, body: schemas.SwitchRequest, user: AdminUser, session: SessionDep, address: CallerAddress
+) -> Any:
     """Declare that a frozen block got exactly the fills on record; the rest of its orders expires."""
-    return settling.settle_frozen(session, block_id, actor=str(user.user_id), reason=body.reason)
+    block = settling.settle_frozen(session, block_id, actor=str(user.user_id), reason=body.reason)
+    actor = audit.operator(user.user_id)
+    audit.record(session, actor, "block.settled", target=f"block:{block_id}", address=address, reason=body.reason)
+    return block
 
 
 @router.get("/orders/{order_id}", response_model=schemas.OrderDetail)
@@ -116,6 +123,19 @@ def get_breaks(
 
 
 @router.post("/breaks/{break_id}/close", response_model=schemas.BreakOut)
-def close_break(break_id: UUID, body: schemas.CloseBreakRequest, user: OpsUser, session: SessionDep) -> Any:
+def close_break(
+    break_id: UUID, body: schemas.CloseBreakRequest, user: OpsUser, session: SessionDep, address: CallerAddress
+) -> Any:
     """Declare a break dealt with."""
-    return breaks.close(session, break_id, actor=str(user.user_id), reason=body.reason)
+    row = breaks.close(session, break_id, actor=str(user.user_id), reason=body.reason)
+    audit.record(
+        session,
+        audit.operator(user.user_id),
+        "break.closed",
+        target=f"break:{break_id}",
+        address=address,
+        kind=row.kind,
+        key=row.key,
+        reason=body.reason,
+    )
+    return row
