@@ -11,6 +11,7 @@ from starlette.routing import WebSocketRoute
 
 from kite_simulator import (
     routes_control,
+    routes_faults,
     routes_margins,
     routes_market,
     routes_orders,
@@ -19,7 +20,7 @@ from kite_simulator import (
 )
 from kite_simulator.config import Settings
 from kite_simulator.engine import Clock, Engine, Refused
-from kite_simulator.postback import Postbacks
+from kite_simulator.postback import PostbackMail, Postbacks
 from kite_simulator.ratelimit import RateLimiter
 from kite_simulator.ticker import Ticker
 from kite_simulator.wire import render_defect, render_http_error, render_refusal
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     if settings.access_token:
         engine.sessions.adopt(settings.access_token)
     ticker = Ticker(engine, settings.heartbeat_s)
-    postbacks = Postbacks(settings.postback_url, settings.api_secret)
+    postbacks = Postbacks(settings.postback_url, PostbackMail(engine, settings.api_secret))
 
     async def pump() -> None:
         while True:
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
             for update in engine.drain_updates():
                 ticker.publish_order(update)
                 postbacks.offer(update)
+            postbacks.dispatch()
             ticked = engine.drain_ticked()
             if ticked:
                 ticker.publish_ticks(ticked)
@@ -72,7 +74,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         *routes_market.ROUTES,
         *routes_portfolio.ROUTES,
         *routes_margins.ROUTES,
-        *(routes_control.ROUTES if settings.control_enabled else []),
+        *([*routes_control.ROUTES, *routes_faults.ROUTES] if settings.control_enabled else []),
         WebSocketRoute("/", ticker.serve),
     ]
     app = Starlette(

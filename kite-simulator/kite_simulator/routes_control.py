@@ -1,15 +1,11 @@
 """Control endpoints for tests and checkers, outside the Kite paths; absent when `control_enabled` is false."""
 
-from decimal import Decimal, InvalidOperation
-from typing import Any
-
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kite_simulator.control_body import body_of, number_of, paise_of, text_of
 from kite_simulator.engine import Refused
-from kite_simulator.engine.instruments import to_paise
 from kite_simulator.wire import engine_of, settings_of, success
 
 TRUTH_PAGE_MAX = 10_000
@@ -30,7 +26,7 @@ async def status(request: Request) -> Response:
 async def truth(request: Request) -> Response:
     """GET /simulator/truth?after=N&limit=M: facts with number above N, in order, at most 10,000 a page."""
     facts = engine_of(request).kernel.facts
-    after, limit = (_number(request, name, default) for name, default in (("after", 0), ("limit", TRUTH_PAGE_MAX)))
+    after, limit = (number_of(request, name, default) for name, default in (("after", 0), ("limit", TRUTH_PAGE_MAX)))
     page = facts[after : after + min(limit, TRUTH_PAGE_MAX)]
     return success({"facts": page, "last": page[-1]["n"] if page else after, "total": len(facts)})
 
@@ -44,15 +40,15 @@ async def request_token(request: Request) -> Response:
 
 async def price(request: Request) -> Response:
     """POST /simulator/price {"instrument": "NSE:INFY", "last_price": 1150.5}: move the price and match."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
-        engine.control.set_price(_text(body, "instrument"), _paise(body, "last_price"))
+        engine.control.set_price(text_of(body, "instrument"), paise_of(body, "last_price"))
     return success(True)
 
 
 async def freeze(request: Request) -> Response:
     """POST /simulator/freeze {"frozen": true}: stop the price process."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
         engine.control.freeze_prices(bool(body.get("frozen", True)))
     return success(True)
@@ -60,15 +56,15 @@ async def freeze(request: Request) -> Response:
 
 async def refuse(request: Request) -> Response:
     """POST /simulator/refuse {"instrument": ..., "message": ...}: orders end REJECTED; a null message lifts it."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
-        engine.control.refuse_symbol(_text(body, "instrument"), body.get("message"))
+        engine.control.refuse_symbol(text_of(body, "instrument"), body.get("message"))
     return success(True)
 
 
 async def market(request: Request) -> Response:
     """POST /simulator/market {"open": true|false|null}: switch against the calendar, or back to it."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
         engine.control.switch_market(body.get("open"))
     return success(True)
@@ -76,23 +72,23 @@ async def market(request: Request) -> Response:
 
 async def cash(request: Request) -> Response:
     """POST /simulator/cash {"amount": 1000.50}: pay money in (or out, negative)."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
-        engine.control.pay_in(_paise(body, "amount"))
+        engine.control.pay_in(paise_of(body, "amount"))
     return success(True)
 
 
 async def holding(request: Request) -> Response:
     """POST /simulator/holding {"instrument": ..., "quantity": 10, "price": 100}: put delivered shares in."""
-    body, engine = await _body(request), engine_of(request)
+    body, engine = await body_of(request), engine_of(request)
     with engine.command():
-        engine.control.give_holding(_text(body, "instrument"), int(body.get("quantity", 0)), _paise(body, "price"))
+        engine.control.give_holding(text_of(body, "instrument"), int(body.get("quantity", 0)), paise_of(body, "price"))
     return success(True)
 
 
 async def postback(request: Request) -> Response:
     """POST /simulator/postback {"url": ...}: where postbacks go from now on; null stops them."""
-    body = await _body(request)
+    body = await body_of(request)
     request.app.state.postbacks.url = body.get("url")
     return success(True)
 
@@ -106,38 +102,6 @@ async def reset(request: Request) -> Response:
     if settings.access_token:
         engine.sessions.adopt(settings.access_token)
     return success(True)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    raw = await request.body()
-    try:
-        body = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError as error:
-        raise Refused("Invalid JSON in the request body.") from error
-    if not isinstance(body, dict):
-        raise Refused("A JSON object is expected.")
-    return body
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise Refused(f"Missing or empty field `{name}`")
-    return value
-
-
-def _paise(body: dict[str, Any], name: str) -> int:
-    try:
-        return to_paise(Decimal(str(body[name])))
-    except (KeyError, InvalidOperation, ValueError) as error:
-        raise Refused(f"Invalid `{name}`.") from error
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdigit():
-        raise Refused(f"Invalid `{name}`.")
-    return int(text)
 
 
 ROUTES = [

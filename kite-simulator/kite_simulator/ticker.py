@@ -3,13 +3,14 @@
 import asyncio
 import struct
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from kite_simulator.engine import Engine, Refused
+from kite_simulator.engine import Engine, FaultKind, Refused
 from kite_simulator.engine.prices import Line
 
 CONNECTIONS_MAX = 3
@@ -90,6 +91,7 @@ class Ticker:
         self._engine = engine
         self._heartbeat_s = heartbeat_s
         self._connections: set[Connection] = set()
+        self._silent_until: datetime | None = None
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection from handshake to end: 403 for a bad token, 429 for the fourth."""
@@ -118,6 +120,8 @@ class Ticker:
 
     def publish_ticks(self, keys: set[str]) -> None:
         """Send the new prices to whoever subscribed."""
+        if self._falls_silent():
+            return
         lines = self._engine.kernel.board.lines
         tokens = {lines[key].instrument.token for key in keys}
         cache: dict[tuple[int, str], bytes] = {}
@@ -128,10 +132,23 @@ class Ticker:
 
     def publish_order(self, update: dict[str, Any]) -> None:
         """Send an order update to every connection; the checksum is blank here."""
-        if self._connections:
+        if self._connections and not self._falls_silent():
             text = orjson.dumps({"type": "order", "data": update}).decode()
             for connection in self._connections:
                 connection.offer(text)
+
+    def _is_silent(self) -> bool:
+        return self._silent_until is not None and self._engine.kernel.time < self._silent_until
+
+    def _falls_silent(self) -> bool:
+        """A gap: for some seconds nothing is sent and nothing is sent again later. Each message may begin one."""
+        dice = self._engine.faults
+        if self._is_silent() or not self._connections or not dice.draws(FaultKind.WEBSOCKET_GAP):
+            return self._is_silent()
+        gap_s = dice.seconds(FaultKind.WEBSOCKET_GAP, dice.rates.websocket_gap_s)
+        dice.note(FaultKind.WEBSOCKET_GAP, seconds=gap_s)
+        self._silent_until = self._engine.kernel.time + timedelta(seconds=gap_s)
+        return True
 
     def _packet(self, token: int, mode: str, cache: dict[tuple[int, str], bytes]) -> bytes:
         packet = cache.get((token, mode))
@@ -194,6 +211,8 @@ class Ticker:
                 message = await asyncio.wait_for(connection.outbox.get(), self._heartbeat_s)
             except TimeoutError:
                 message = HEARTBEAT
+            if self._is_silent():
+                continue
             try:
                 if isinstance(message, str):
                     await socket.send_text(message)
