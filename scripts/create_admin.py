@@ -31,7 +31,7 @@ def _create(email: str, role: str) -> str:
     running = running_platform()
     if running is None:
         raise typer.BadParameter("no platform is running here; start it with `make run`")
-    database = Database(running.user_database_url, pool_size=1)
+    database = Database(running.database_urls["user-service"], pool_size=1)
     try:
         return str(create_admin(database, email, roles=[role]).password)
     finally:

@@ -22,7 +22,7 @@ class Running:
     pid: int
     gateway_url: str
     simulator_url: str
-    user_database_url: str
+    database_urls: dict[str, str]
 
 
 def data_directory() -> Path:
@@ -36,7 +36,7 @@ def _state_file() -> Path:
 
 
 def announce(running: Running) -> None:
-    """Write down that this platform is ready; the file holds a database address and is readable by its owner only."""
+    """Write down that this platform is ready; the file holds the addresses of databases and is readable by its owner only."""
     path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)

@@ -73,7 +73,7 @@ def start(stack: ExitStack, directory: Path) -> Running:
         pid=os.getpid(),
         gateway_url=addresses["api-gateway"],
         simulator_url=simulator_url,
-        user_database_url=databases["user-service"],
+        database_urls=dict(databases),
     )
 
 
