@@ -38,7 +38,8 @@ class InProcessAdapter(BaseAdapter):
         self, app: Starlette, *, sleep: Callable[[float], object], read_timeout_s: float = READ_TIMEOUT_S
     ) -> None:
         super().__init__()
-        self._app = app
+        self.app = app
+        """May be replaced: the broker died and another process reads its journal."""
         self._sleep = sleep
         self._read_timeout_s = read_timeout_s
         self.is_down = False
@@ -47,7 +48,7 @@ class InProcessAdapter(BaseAdapter):
     @property
     def engine(self) -> Engine:
         """The engine behind the application."""
-        engine: Engine = self._app.state.engine
+        engine: Engine = self.app.state.engine
         return engine
 
     def send(
@@ -64,7 +65,7 @@ class InProcessAdapter(BaseAdapter):
             raise _never_made(request)
         connection = _Patience(self._sleep, self._read_timeout_s)
         answer = _Answer()
-        run_to_end(self._app(_scope(request, connection), _receiver(request), answer.send))
+        run_to_end(self.app(_scope(request, connection), _receiver(request), answer.send))
         if connection.is_reset:
             reset = ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
             raise requests.exceptions.ConnectionError(reset, request=request)

@@ -282,6 +282,15 @@ def test_held_request_may_be_refused_when_it_arrives_and_outlives_a_restart(faul
     assert sum(fact["kind"] == "order_refused" for fact in again.engine.kernel.facts) == 1
 
 
+def test_held_request_does_not_live_into_another_day(faulty):
+    market = faulty(ghost_delay_s=(86_400, 86_400))
+    with market.engine.command():
+        market.engine.aftermath.hold(FaultKind.GHOST, "regular", market.fields(price=AHEAD))
+    market.pass_time(2 * 86_400)
+    assert market.state.orders_ever == 0
+    assert market.state.promises == {}
+
+
 def draws_of(market, kind, count):
     return [market.engine.faults.draws(kind) for _ in range(count)]
 

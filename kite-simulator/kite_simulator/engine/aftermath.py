@@ -61,6 +61,11 @@ class Aftermath:
             self._acts[FaultKind(fact["fault"])](fact)
 
     def _deliver(self, fact: Fact) -> None:
+        kernel = self._kernel
+        if kernel.calendar.day_of(datetime.fromisoformat(fact["at"])) != kernel.state.day:
+            # Nothing that waited before the desk lives on into another trading day.
+            self._follow(fact, order_id=None)
+            return
         answer: dict[str, Any] | Refused
         try:
             answer = self._desk.place(fact["variety"], fact["request"])
