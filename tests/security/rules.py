@@ -264,6 +264,13 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/internal/v1/mail-tokens/{token_id}"): Rule(
         SERVICE, path=_mail_token_id, callers=("notification-service",)
     ),
+    # --- audit logs ---
+    ("GET", f"{V1}/admin/audit/user-service"): Rule(ADMIN),
+    ("GET", f"{V1}/admin/audit/user-service/head"): Rule(ADMIN),
+    ("GET", f"{V1}/admin/audit/portfolio-service"): Rule(OPS),
+    ("GET", f"{V1}/admin/audit/portfolio-service/head"): Rule(OPS),
+    ("GET", f"{V1}/admin/audit/trade-executor"): Rule(OPS),
+    ("GET", f"{V1}/admin/audit/trade-executor/head"): Rule(OPS),
     # --- portfolio-service ---
     ("POST", f"{V1}/orders"): Rule(USER, 202, body=lambda p: {**people.limit_order(p.house), "side": "BUY"}),
     ("POST", f"{V1}/orders/buy"): Rule(USER, 202, body=lambda p: people.limit_order(p.house)),
