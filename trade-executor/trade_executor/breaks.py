@@ -5,6 +5,7 @@ break may freeze instruments: no block of them is cut or sent until it is closed
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -134,12 +135,24 @@ def open_break(
 
 
 def _dealt_with(session: Session, account: str, kind: str, key: str, detail: str) -> bool:
-    closed = (
-        sa.select(ReconBreak.break_id)
-        .where(ReconBreak.account == account, ReconBreak.kind == kind, ReconBreak.key == key)
-        .where(ReconBreak.detail == detail, ReconBreak.closed_at.is_not(None), ReconBreak.closed_by != SYSTEM)
-    )
+    same = _closed_by_person(account, kind, key).where(ReconBreak.detail == detail)
+    return session.execute(same.limit(1)).first() is not None
+
+
+def dealt_with(session: Session, account: str, kind: str, key: str, *, since: datetime) -> bool:
+    """Whether a person has closed a break of this kind and key after `since`."""
+    closed = _closed_by_person(account, kind, key).where(ReconBreak.closed_at >= since)
     return session.execute(closed.limit(1)).first() is not None
+
+
+def _closed_by_person(account: str, kind: str, key: str) -> sa.Select[UUID]:
+    return sa.select(ReconBreak.break_id).where(
+        ReconBreak.account == account,
+        ReconBreak.kind == kind,
+        ReconBreak.key == key,
+        ReconBreak.closed_at.is_not(None),
+        ReconBreak.closed_by != SYSTEM,
+    )
 
 
 def cure(session: Session, account: str, kind: str, key: str, how: str) -> bool:

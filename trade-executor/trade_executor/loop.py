@@ -11,10 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import AppError
 from common.logging import bound, get_logger
-from trade_executor import expiry, gauges, intake, polling, resolving
+from trade_executor import expiry, gauges, intake, polling, reconciler, resolving
 from trade_executor.brokers.base import BrokerReadFailed
 from trade_executor.config import SERVICE
 from trade_executor.desk import Desk
+from trade_executor.ledger_books import ledger_from
 from trade_executor.pump import pump
 from trade_executor.states import IllegalTransition
 
@@ -35,7 +36,7 @@ def sweep(desk: Desk, account: str) -> None:
 def step(desk: Desk, account: str) -> None:
     """One round for one account."""
     desk.access.keep(account)
-    for work in (_observe_if_due, sweep, pump):
+    for work in (_observe_if_due, sweep, pump, _reconcile_if_due):
         guarded(work, desk, account)
 
 
@@ -51,6 +52,10 @@ def run(desk: Desk, stop: threading.Event) -> None:
 def _observe_if_due(desk: Desk, account: str) -> None:
     if polling.is_due(desk, account):
         polling.observe(desk, account)
+
+
+def _reconcile_if_due(desk: Desk, account: str) -> None:
+    reconciler.reconcile_if_due(desk, account, ledger_from(desk.settings))
 
 
 def guarded(work: Callable[[Desk, str], object], desk: Desk, account: str) -> None:
