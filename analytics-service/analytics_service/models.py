@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from common import catching_up, outbox
 from common.db import NAMING, Paise, UtcDateTime
-from common.outbox import add_tables
 
 
 class Base(DeclarativeBase):
@@ -20,7 +20,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
 
 
-add_tables(Base.metadata)
+outbox.add_tables(Base.metadata)
+catching_up.add_tables(Base.metadata)
 
 
 class OrderFact(Base):

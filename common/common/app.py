@@ -17,8 +17,10 @@ from common import metrics
 from common.auth import Authenticator
 from common.db import Database, migration_state
 from common.errors import AppError, install_error_handlers
+from common.events import readers_of
 from common.http import REQUEST_ID_HEADER
 from common.logging import bound, get_logger
+from common.outbox_reading import outbox_router
 
 log = get_logger(__name__)
 
@@ -139,6 +141,7 @@ def service_app(
 ) -> FastAPI:
     """A room's app. `name` is the folder's name; `package` the import name whose migrations must be at head.
 
+    A room that states facts lets the rooms that act on them read its outbox again (`common.outbox_reading`).
     `state` is put on `app.state` beside `db` and `auth`, where dependencies find their collaborators.
     """
     app = FastAPI(title=title, version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -149,6 +152,8 @@ def service_app(
     install_error_handlers(app)
     database = {"db": _database_check(db, package)} if db is not None else {}
     app.include_router(health_router({**database, **(checks or {})}))
+    if db is not None and (readers := readers_of(name)):
+        app.include_router(outbox_router(readers))
     for router in routers:
         app.include_router(router)
     app.add_middleware(metrics.HttpMetrics, service=name)

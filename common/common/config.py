@@ -68,6 +68,10 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             raise InvalidSettings(_explain(prefix, error)) from None
 
+    def peer_url(self, room: str) -> str:
+        """Where a room answers, by its name (`portfolio-service`)."""
+        return str(getattr(self, f"{room.replace('-', '_')}_url"))
+
     def required(self, name: str) -> str:
         """The value of an optional setting that this process cannot do without."""
         value = getattr(self, name)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from common import metrics
-from common.bus import Bus, BusUnavailable, ConsumerNotReady
+from common.bus import Bus, BusUnavailable, ConsumerNotReady, Handler
 from common.db import Database, run_in_transaction
 from common.events import REGISTRY, Envelope, Event
 from common.logging import bound, get_logger
@@ -66,6 +66,24 @@ def _apply(session: Session, consumer: str, handlers: Handlers, envelope: Envelo
     return True
 
 
+def handler_of(
+    db: Database, consumer: str, handlers: Handlers, after_commit: Callable[[], None] | None = None
+) -> Handler:
+    """A room's handlers as what a bus calls. `after_commit` runs after new effects, outside their transaction."""
+
+    def on_messages(envelopes: Sequence[Envelope]) -> None:
+        try:
+            applied = handle(db, consumer, handlers, envelopes)
+        except SQLAlchemyError as error:
+            if not answers(db):
+                raise ConsumerNotReady(str(error)) from error
+            raise
+        if applied and after_commit is not None:
+            after_commit()
+
+    return on_messages
+
+
 def run_consumer(
     bus: Bus,
     db: Database,
@@ -80,17 +98,7 @@ def run_consumer(
     `after_commit` runs after new effects were committed, outside their transaction: the place for a wake-up. While the
     database does not answer nothing is taken: its outage must not use up the messages' attempts.
     """
-
-    def on_messages(envelopes: Sequence[Envelope]) -> None:
-        try:
-            applied = handle(db, consumer, handlers, envelopes)
-        except SQLAlchemyError as error:
-            if not answers(db):
-                raise ConsumerNotReady(str(error)) from error
-            raise
-        if applied and after_commit is not None:
-            after_commit()
-
+    on_messages = handler_of(db, consumer, handlers, after_commit)
     while not stop.is_set():
         try:
             bus.declare(consumer, handlers)

@@ -4,6 +4,7 @@ An event is a fact that a room has committed. Its wire name is the class name; t
 Amounts are integer paise, quantities are units of shares, instants are aware UTC.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID, uuid4
@@ -24,6 +25,10 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     version: ClassVar[int] = 1
+    producers: ClassVar[tuple[str, ...]] = ()
+    """The rooms that state this fact."""
+    consumers: ClassVar[tuple[str, ...]] = ()
+    """The rooms that act on it; nobody else may read it again from a producer's outbox."""
 
     occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
@@ -65,6 +70,9 @@ class Envelope(BaseModel):
 class UserRegistered(Event):
     """A user account exists."""
 
+    producers = ("user-service",)
+    consumers = ("portfolio-service",)
+
     user_id: UUID
     email: str
     full_name: str
@@ -73,6 +81,9 @@ class UserRegistered(Event):
 class KycChanged(Event):
     """A user's KYC was submitted or decided."""
 
+    producers = ("user-service",)
+    consumers = ("notification-service",)
+
     user_id: UUID
     status: Literal["none", "pending", "approved", "rejected"]
     reason: str | None = None
@@ -80,6 +91,9 @@ class KycChanged(Event):
 
 class OrderAccepted(Event):
     """portfolio-service holds the money or shares of an order and wants it traded."""
+
+    producers = ("portfolio-service",)
+    consumers = ("trade-executor",)
 
     order_id: UUID
     user_id: UUID
@@ -103,6 +117,9 @@ class OrderAccepted(Event):
 class OrderCancelRequested(Event):
     """The user no longer wants what is left of an order."""
 
+    producers = ("portfolio-service",)
+    consumers = ("trade-executor",)
+
     order_id: UUID
     requested_at: AwareDatetime
 
@@ -110,12 +127,18 @@ class OrderCancelRequested(Event):
 class OrderWorking(Event):
     """trade-executor has put the order into a block that goes to the broker."""
 
+    producers = ("trade-executor",)
+    consumers = ("portfolio-service",)
+
     order_id: UUID
     block_id: UUID
 
 
 class OrderAllocated(Event):
     """A share of a block's fills belongs to this order; cumulative values make redelivery and reordering harmless."""
+
+    producers = ("trade-executor",)
+    consumers = ("portfolio-service",)
 
     allocation_id: UUID
     order_id: UUID
@@ -137,6 +160,9 @@ class OrderAllocated(Event):
 class HouseFilled(Event):
     """A trade of the account that belongs to no user: the house has its shares and its money."""
 
+    producers = ("trade-executor",)
+    consumers = ("portfolio-service",)
+
     house_fill_id: UUID
     """Derived from the broker's trade: the same trade has the same id however often it is told."""
     account: str
@@ -155,6 +181,9 @@ class HouseFilled(Event):
 class OrderClosed(Event):
     """Nothing more will be traded for this order; the totals are those of all its allocations."""
 
+    producers = ("trade-executor",)
+    consumers = ("portfolio-service",)
+
     order_id: UUID
     user_id: UUID
     outcome: Outcome
@@ -166,6 +195,9 @@ class OrderClosed(Event):
 
 class OrderUpdated(Event):
     """portfolio-service has booked a change of an order: what users are told and analytics counts."""
+
+    producers = ("portfolio-service",)
+    consumers = ("notification-service", "analytics-service")
 
     order_id: UUID
     user_id: UUID
@@ -191,6 +223,9 @@ class OrderUpdated(Event):
 class CashMoved(Event):
     """Money entered or left a portfolio other than by a trade."""
 
+    producers = ("portfolio-service",)
+    consumers = ("notification-service", "analytics-service")
+
     user_id: UUID
     portfolio_id: UUID
     kind: Literal["TOPUP", "DEPOSIT", "WITHDRAWAL"]
@@ -201,6 +236,8 @@ class CashMoved(Event):
 class TradingHalted(Event):
     """The kill switch of a broker account moved."""
 
+    producers = ("trade-executor",)
+
     account: str
     state: Literal["ACTIVE", "CANCEL_ONLY", "HALTED"]
     actor: str
@@ -209,6 +246,8 @@ class TradingHalted(Event):
 
 class BreakOpened(Event):
     """Two books that must agree do not."""
+
+    producers = ("trade-executor", "portfolio-service")
 
     break_id: UUID
     kind: str
@@ -220,6 +259,8 @@ class BreakOpened(Event):
 class PasswordResetRequested(Event):
     """Somebody asked for a link that sets a new password; the token itself is fetched from user-service by its id."""
 
+    producers = ("user-service",)
+
     user_id: UUID
     email: str
     full_name: str
@@ -230,8 +271,29 @@ class PasswordResetRequested(Event):
 class EmailVerificationRequested(Event):
     """A user's address waits to be verified; the token itself is fetched from user-service by its id."""
 
+    producers = ("user-service",)
+
     user_id: UUID
     email: str
     full_name: str
     mail_token_id: UUID
     expires_at: AwareDatetime
+
+
+def sources_of(types: Iterable[type[Event]]) -> dict[str, list[type[Event]]]:
+    """Which rooms state these facts, and which of them each states."""
+    found: dict[str, list[type[Event]]] = {}
+    for event in types:
+        for room in event.producers:
+            found.setdefault(room, []).append(event)
+    return found
+
+
+def readers_of(room: str) -> dict[str, frozenset[str]]:
+    """Which rooms act on facts of this room, and the names of the types each may read."""
+    found: dict[str, set[str]] = {}
+    for event in REGISTRY.values():
+        if room in event.producers:
+            for reader in event.consumers:
+                found.setdefault(reader, set()).add(event.type_name())
+    return {reader: frozenset(names) for reader, names in found.items()}

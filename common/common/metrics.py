@@ -21,6 +21,10 @@ messages_published = Counter("saras_messages_published_total", "Outbox messages 
 messages_consumed = Counter(
     "saras_messages_consumed_total", "Messages taken from the bus.", ["service", "type", "result"]
 )
+messages_caught_up = Counter(
+    "saras_messages_caught_up_total", "Messages the bus had lost, taken from their producer.", ["service", "source"]
+)
+messages_owed = Gauge("saras_messages_owed", "Messages known to have no effect yet.", ["service", "source"])
 orders_total = Counter("saras_orders_total", "User orders by what became of them.", ["service", "outcome"])
 broker_calls = Counter(
     "saras_broker_calls_total", "Calls to a broker by kind and outcome.", ["service", "call", "outcome"]

@@ -8,7 +8,6 @@ wakes the relay at commit, a periodic sweep makes delivery certain.
 import select
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +31,7 @@ RELAY_BATCH = 500
 SWEEP_SECONDS = 1.0
 RELAY_PAUSE_SECONDS_MAX = 10.0
 RELAY_LOCK_KEY = 0x5A4A6
+RECORDED_INDEX = "ix_outbox_recorded_at"
 
 _metadata = MetaData(naming_convention=NAMING)
 outbox = Table(
@@ -46,7 +46,8 @@ outbox = Table(
     sa.Column("payload", JSONB, nullable=False),
     sa.Column("correlation_id", sa.Text),
     sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    # The database's time, not this machine's: reading the outbox again follows it.
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, default=sa.func.clock_timestamp()),
     sa.Column("sent_at", sa.DateTime(timezone=True)),
     sa.Index("ix_outbox_unsent", "id", postgresql_where=text("sent_at IS NULL")),
     sa.Index("ix_outbox_aggregate_id", "aggregate_id"),
@@ -62,8 +63,9 @@ inbox = Table(
 
 def add_tables(metadata: MetaData) -> None:
     """Make the two tables part of a service's metadata (call it in `models.py`)."""
-    for table in (outbox, inbox):
-        table.to_metadata(metadata)
+    table = outbox.to_metadata(metadata)
+    sa.Index(RECORDED_INDEX, table.c.recorded_at, table.c.id)
+    inbox.to_metadata(metadata)
 
 
 def create_tables(op: Any) -> None:
@@ -74,6 +76,16 @@ def create_tables(op: Any) -> None:
 def drop_tables(op: Any) -> None:
     """Drop the two tables in a migration's downgrade."""
     _metadata.drop_all(op.get_bind(), tables=[outbox, inbox])
+
+
+def create_recorded_index(op: Any) -> None:
+    """Create the index that reading the outbox again needs; a migration after that of the tables."""
+    op.create_index(RECORDED_INDEX, "outbox", ["recorded_at", "id"])
+
+
+def drop_recorded_index(op: Any) -> None:
+    """Drop it in that migration's downgrade."""
+    op.drop_index(RECORDED_INDEX, "outbox")
 
 
 def record(
@@ -87,7 +99,6 @@ def record_many(session: Session, events: Sequence[tuple[Event, object, str | No
     """Write many events (event, aggregate id, correlation id or None for the bound one) in one statement."""
     if not events:
         return []
-    now = datetime.now(UTC)
     rows = [
         {
             "message_id": uuid4(),
@@ -98,7 +109,6 @@ def record_many(session: Session, events: Sequence[tuple[Event, object, str | No
             "payload": event.model_dump(mode="json"),
             "correlation_id": correlation_id or current_correlation_id(),
             "occurred_at": event.occurred_at,
-            "recorded_at": now,
         }
         for event, aggregate_id, correlation_id in events
     ]
@@ -132,7 +142,8 @@ def republish(session: Session, aggregate_id: object, *, types: Sequence[type[Ev
     return int(count)
 
 
-def _envelope(row: Any) -> Envelope:
+def envelope_of(row: Any) -> Envelope:
+    """The message that an outbox row is."""
     return Envelope(
         id=row.message_id,
         type=row.type,
@@ -169,7 +180,7 @@ class Relay:
             ).all()
         if not rows:
             return 0
-        confirmed = self._bus.publish([_envelope(row) for row in rows])
+        confirmed = self._bus.publish([envelope_of(row) for row in rows])
         if confirmed:
             with self._db.transaction() as session:
                 session.execute(

@@ -12,8 +12,10 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+from common import catching_up
 from common.auth import AccessTokens, Authenticator, JwksKeys, ServiceIdentity, StaticKeys
 from common.bus import Bus
+from common.catching_up import catching_up_of
 from common.clock import Clock, SystemClock
 from common.config import InvalidSettings, ServiceSettings
 from common.consumers import Handlers, run_consumer
@@ -65,11 +67,17 @@ def relay_command(name: str) -> Command[ServiceSettings]:
 
 
 def consume_command(name: str, handlers: Handlers) -> Command[ServiceSettings]:
-    """The process that takes a room's messages from the bus."""
+    """The process that takes a room's messages from the bus and catches up on what the bus has lost."""
 
     def consume(settings: ServiceSettings, db: Database) -> None:
         bus = bus_from(settings)
-        run_until_signal([lambda stop: run_consumer(bus, db, consumer=name, handlers=handlers, stop=stop)])
+        comparisons = catching_up_of(settings, db, identity_from(settings, name), handlers=handlers)
+        run_until_signal(
+            [
+                lambda stop: run_consumer(bus, db, consumer=name, handlers=handlers, stop=stop),
+                lambda stop: catching_up.run(comparisons, name, stop),
+            ]
+        )
 
     return consume
 

@@ -7,8 +7,8 @@ from sqlalchemy import Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from common import catching_up, outbox
 from common.db import NAMING, UtcDateTime
-from common.outbox import add_tables
 
 
 class Base(DeclarativeBase):
@@ -18,7 +18,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
 
 
-add_tables(Base.metadata)
+outbox.add_tables(Base.metadata)
+catching_up.add_tables(Base.metadata)
 
 NOT_DELETED = text("deleted_at IS NULL")
 UNREAD = text("read_at IS NULL AND deleted_at IS NULL")

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common import audit, idempotency, outbox
+from common import audit, catching_up, idempotency, outbox
 from common.db import NAMING, Paise, UtcDateTime
 from portfolio_service.orders import LIVE_STATES, OrderState
 
@@ -25,6 +25,7 @@ class Base(DeclarativeBase):
 
 
 outbox.add_tables(Base.metadata)
+catching_up.add_tables(Base.metadata)
 idempotency.add_tables(Base.metadata)
 audit.add_tables(Base.metadata)
 

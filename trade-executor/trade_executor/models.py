@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from common import audit, outbox
+from common import audit, catching_up, outbox
 from common.db import NAMING, UtcDateTime
 from trade_executor import states
 
@@ -44,6 +44,7 @@ class Base(DeclarativeBase):
 
 
 outbox.add_tables(Base.metadata)
+catching_up.add_tables(Base.metadata)
 audit.add_tables(Base.metadata)
 
 
