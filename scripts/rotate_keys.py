@@ -20,7 +20,8 @@ from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database
 from common.logging import configure
-from scripts.embedded_environment import PREFIXES
+from scripts.embedded_environment import PREFIXES, prepare
+from scripts.platform_state import data_directory, running_platform
 from scripts.room_databases import database_url
 from trade_executor.config import Settings as ExecutorSettings
 from trade_executor.sessions import sealer_from
@@ -54,6 +55,7 @@ def main(
     rooms = room or list(ROOMS)
     if unknown := sorted(set(rooms) - set(ROOMS)):
         raise typer.BadParameter(f"no secrets are sealed by: {', '.join(unknown)}")
+    _take_keys_of_this_machine()
     unreadable = False
     for name in rooms:
         url = database_url(name)
@@ -72,6 +74,14 @@ def main(
         unreadable = unreadable or bool(broken)
     if unreadable:
         raise typer.Exit(UNREADABLE)
+
+
+def _take_keys_of_this_machine() -> None:
+    running = running_platform()
+    if running is not None:
+        # The files that this platform was started with, unless the environment names others; rooms are not called.
+        addresses = dict.fromkeys(PREFIXES, running.gateway_url)
+        prepare(data_directory(), databases=running.database_urls, cache_url="", addresses=addresses)
 
 
 if __name__ == "__main__":
