@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import Unavailable
 from trade_executor import breaks, control, reconciler
-from trade_executor.brokers.base import PlaceRequest
+from trade_executor.brokers.base import BrokerUnavailable, PlaceRequest
 from trade_executor.models import JobRun, ReconBreak, ReconRun, ReconSuspect
 from trade_executor.reconciling import LedgerAsset
 from trade_executor.testing import ACCOUNT, make_room, second_desk
@@ -96,6 +96,11 @@ def test_healthy_books_open_nothing_and_every_run_is_a_row(room, ledger):
     assert room.rows(ReconSuspect) == []
 
 
+TOLD_TWICE = """
+INSERT INTO outbox (message_id, aggregate_id, type, version, source, payload, occurred_at, recorded_at)
+SELECT gen_random_uuid(), aggregate_id, type, version, source, payload, occurred_at, recorded_at
+  FROM outbox WHERE type = 'OrderAllocated'
+"""
 CORRUPTIONS = [
     ("UPDATE allocation SET quantity = quantity + 1", "misallocated"),
     ("UPDATE allocation SET amount_paise = amount_paise + 1", "misallocated"),
@@ -107,12 +112,7 @@ CORRUPTIONS = [
     ("DELETE FROM outbox WHERE type = 'OrderAllocated'", "untold"),
     ("UPDATE outbox SET payload = payload || '{\"quantity\": 9}' WHERE type = 'OrderAllocated'", "untold"),
     ("UPDATE outbox SET payload = payload || '{\"amount_paise\": 1}' WHERE type = 'OrderAllocated'", "untold"),
-    (
-        "INSERT INTO outbox (message_id, aggregate_id, type, version, source, payload, occurred_at, recorded_at)"
-        " SELECT gen_random_uuid(), aggregate_id, type, version, source, payload, occurred_at, recorded_at"
-        " FROM outbox WHERE type = 'OrderAllocated'",
-        "untold",
-    ),
+    (TOLD_TWICE, "untold"),
     ("UPDATE broker_order SET filled_quantity = quantity + 1", "overfilled"),
     ("UPDATE block SET quantity = quantity + 1", "parent_mismatch"),
     ("UPDATE broker_order SET quantity = quantity + 1", "parent_mismatch"),
@@ -309,8 +309,6 @@ def blind_orders(room, ledger):
 
 def blind_rest(room, ledger):
     def unreadable():
-        from trade_executor.brokers.base import BrokerUnavailable
-
         raise BrokerUnavailable("HTTP 502")
 
     room.broker.holdings = unreadable

@@ -11,10 +11,11 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from trade_executor import routes_broker, routes_control, routes_ops
+from trade_executor import routes_broker, routes_control, routes_ops, routes_recon
 from trade_executor.brokers.base import BrokerSessionExpired
 from trade_executor.config import SERVICE, Settings
 from trade_executor.desk import Desk, MarketSessions
+from trade_executor.ledger_books import LedgerBooks, ledger_from
 from trade_executor.sessions import KiteAccess
 from trade_executor.wakeup import SilentWakeup, Wakeup
 
@@ -28,6 +29,7 @@ def create_app(
     market: MarketSessions | MarketData,
     wakeup: Wakeup | None = None,
     clock: Clock | None = None,
+    ledger: LedgerBooks | None = None,
 ) -> FastAPI:
     """The app over its collaborators; importing and creating it does no I/O."""
     clock = clock or SystemClock()
@@ -39,6 +41,7 @@ def create_app(
         authenticator=authenticator,
         routers=[
             routes_ops.router,
+            routes_recon.router,
             routes_control.router,
             routes_broker.router,
             routes_broker.internal,
@@ -51,6 +54,7 @@ def create_app(
             "clock": clock,
             "wakeup": wakeup or SilentWakeup(),
             "desk": Desk(db, settings, market, access, clock),
+            "ledger": ledger or ledger_from(settings),
         },
     )
 

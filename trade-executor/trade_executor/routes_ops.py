@@ -87,6 +87,7 @@ def get_queue(request: Request, session: SessionDep) -> Any:
     desk: Desk = request.app.state.desk
     allowed = control.allowance(session, desk.settings.account)
     pool = cutting.candidates(session, desk.settings.account, desk.settings)
+    frozen = breaks.frozen(session, desk.settings.account)
     return {
         "market_open": desk.market_is_open(),
         "trading_state": allowed.trading_state,
@@ -100,6 +101,7 @@ def get_queue(request: Request, session: SessionDep) -> Any:
                 "quantity": candidate.quantity,
                 "waited_s": round(waited_s, 3),
                 "oldest": candidate.oldest,
+                "frozen": breaks.instrument(candidate.exchange, candidate.tradingsymbol) in frozen,
             }
             for candidate, waited_s in pool
         ],

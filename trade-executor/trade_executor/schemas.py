@@ -258,6 +258,8 @@ class QueueRow(_Out):
     quantity: int
     waited_s: float
     oldest: int
+    frozen: bool
+    """An open break holds the instrument back."""
 
 
 class QueueOut(_Out):
@@ -278,6 +280,7 @@ class BreakOut(_Out):
     key: str
     severity: int
     detail: str
+    freezes: list[str]
     opened_at: datetime
     closed_at: datetime | None
     closed_by: str | None
