@@ -9,7 +9,7 @@ PACKAGES := $(wildcard $(foreach room,$(filter-out common,$(ROOMS)),$(room)/$(su
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types fmt check lock clean
+.PHONY: help setup run demo test lint types fmt check chaos lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -50,6 +50,9 @@ fmt: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 
 check: lint types test ## everything continuous integration runs
+
+chaos: $(STAMP) ## kill, freeze and cut everything for MINUTES=10 under load, then check all books (SEED=1)
+	$(BIN)/python -W ignore -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(CHAOS)
 
 clean: ## remove the environment and caches (not the platform's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
