@@ -165,8 +165,10 @@ def verify(session: Session, *, known_head: bytes | None = None) -> Verdict:
         sa.select(audit_chain.c.seq, audit_chain.c.audit_id, audit_chain.c.hash, *_ROW)
         .outerjoin(audit_log, audit_log.c.id == audit_chain.c.audit_id)
         .order_by(audit_chain.c.seq)
+        # Read through a cursor of the server: with all rows at hand at once the transaction would lie idle too long.
+        .execution_options(yield_per=VERIFY_BATCH)
     )
-    for row in session.execute(statement).yield_per(VERIFY_BATCH):
+    for row in session.execute(statement):
         found = bytes(row.hash)
         if row.seq != verdict.head.seq + 1:
             verdict.add("links_missing", f"link {row.seq} follows link {verdict.head.seq}", seq=row.seq)

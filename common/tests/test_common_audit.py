@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -433,6 +434,25 @@ def test_verification_of_a_working_room_raises_no_false_alarm(db: Database) -> N
     finally:
         stop.set()
         worker.join(10)
+
+
+def test_a_long_verification_does_not_lie_idle_until_the_database_ends_it(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows come in portions: the time between two of them counts, not that of all."""
+    write(db, 120)
+    link(db)
+    real = audit_chain.canonical
+
+    def slow(seq: int, row: Any) -> bytes:
+        time.sleep(0.01)
+        return real(seq, row)
+
+    monkeypatch.setattr(audit_chain, "VERIFY_BATCH", 5)
+    monkeypatch.setattr(audit_chain, "canonical", slow)
+    with db.session() as session:
+        session.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '600ms'"))
+        assert audit_chain.verify(session).chained == 120
 
 
 def verdict_of_one_moment(db: Database) -> Verdict:
