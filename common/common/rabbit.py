@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, NackError, UnroutableError
 from pydantic import ValidationError
 
@@ -30,6 +31,8 @@ CONNECT_TIMEOUT_S = 5
 PREFETCH = BATCH_MAX
 IDLE_WAIT_S = 0.5
 RECONNECT_PAUSE_S = 1.0
+BROKEN = (AMQPError, AMQPConnectorException, OSError)
+"""What pika raises when a connection can not be made or breaks."""
 
 
 class RabbitBus:
@@ -79,9 +82,14 @@ class RabbitBus:
         while not stop.is_set():
             try:
                 self._consume_until_broken(queue, handler, stop)
-            except (AMQPError, BusUnavailable) as error:
+            except (*BROKEN, BusUnavailable) as error:
                 log.warning("bus.consumer_reconnects", queue=queue, error=type(error).__name__, detail=str(error))
                 stop.wait(RECONNECT_PAUSE_S)
+
+    def ping(self) -> None:
+        """Raise BusUnavailable when the broker does not answer."""
+        with self._channel():
+            pass
 
     def dead_letters(self, queue: str) -> list[Envelope]:
         """Messages given up after DELIVERY_LIMIT attempts; they stay in the dead-letter queue."""
@@ -199,7 +207,7 @@ class RabbitBus:
                 yield connection.channel()
             finally:
                 _close(connection.close)
-        except (AMQPError, OSError) as error:
+        except BROKEN as error:
             raise BusUnavailable(f"{type(error).__name__}: {error}") from error
 
     def _declare_exchanges(self, channel: BlockingChannel) -> None:
@@ -225,5 +233,5 @@ class RabbitBus:
 def _close(close: Callable[[], None]) -> None:
     try:
         close()
-    except AMQPError as error:
+    except BROKEN as error:
         log.debug("bus.close_failed", error=type(error).__name__)

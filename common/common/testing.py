@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import psycopg2
@@ -22,6 +23,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from jose import jwk, jwt
 from psycopg2 import sql
+from redis.exceptions import RedisError
 
 from common.auth import (
     ACCESS_TYPE,
@@ -34,6 +36,7 @@ from common.auth import (
     StaticKeys,
 )
 from common.bus import BusUnavailable, LocalBus
+from common.cache import RedisCache
 from common.clock import FixedClock, SystemClock
 from common.db import Database, run_migrations
 from common.events import OrderUpdated
@@ -190,25 +193,110 @@ def local_bus() -> LocalBus:
     return LocalBus()
 
 
+# --- RabbitMQ and Redis: used where they answer, never required -------------------------------------------------------
+
+
 AnyBus = LocalBus | RabbitBus
 DEFAULT_RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/%2F"
+DEFAULT_REDIS = "redis://127.0.0.1:6379/15"
+"""A database of its own, though every test keeps to its own keys."""
 TEST_QUEUES = ("a", "b", "c")
 
 
-@pytest.fixture(params=["local", "rabbitmq"])
-def any_bus(request: pytest.FixtureRequest) -> Iterator[AnyBus]:
-    """Every bus there is, for contract tests; queues may be named as in TEST_QUEUES. RabbitMQ only where it answers."""
-    if request.param == "local":
-        yield LocalBus()
-        return
-    bus = RabbitBus(os.environ.get("SARAS_TEST_RABBITMQ_URL", DEFAULT_RABBITMQ), prefix=f"test-{uuid4().hex[:10]}-")
+@dataclass(frozen=True)
+class OptionalServer:
+    """A server that some tests need and that this machine may not have."""
+
+    name: str
+    variable: str
+    default: str
+    probe: Callable[[str], bool]
+
+    @property
+    def url(self) -> str:
+        """Where it is looked for."""
+        return os.environ.get(self.variable, self.default)
+
+    @property
+    def address(self) -> str:
+        """Host and port, without a password."""
+        parts = urlsplit(self.url)
+        return f"{parts.hostname}:{parts.port}"
+
+    def answers(self) -> bool:
+        """Whether it is there."""
+        return self.probe(self.url)
+
+    def required(self) -> str:
+        """Its URL; skips the test with the reason when it does not answer."""
+        if not self.answers():
+            pytest.skip(f"no {self.name} answers at {self.address} (set {self.variable} to use another)")
+        return self.url
+
+
+def _rabbitmq_answers(url: str) -> bool:
     try:
-        bus.declare(TEST_QUEUES[0], [])
+        RabbitBus(url).ping()
     except BusUnavailable:
-        pytest.skip("no RabbitMQ answers at 127.0.0.1:5672 (or SARAS_TEST_RABBITMQ_URL)")
+        return False
+    return True
+
+
+def _redis_answers(url: str) -> bool:
+    try:
+        RedisCache(url).ping()
+    except RedisError:
+        return False
+    return True
+
+
+RABBITMQ = OptionalServer("RabbitMQ", "SARAS_TEST_RABBITMQ_URL", DEFAULT_RABBITMQ, _rabbitmq_answers)
+REDIS = OptionalServer("Redis", "SARAS_TEST_REDIS_URL", DEFAULT_REDIS, _redis_answers)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which servers a run used, and how many tests the missing ones have cost."""
+    address = urlsplit(os.environ.get("SARAS_TEST_POSTGRES_URL", DEFAULT_SERVER))
+    own = f"used at {address.hostname}:{address.port}"
+    lines = [f"PostgreSQL: {own if _answers(address.geturl()) else 'one from a wheel, started for the run'}"]
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    for server in (RABBITMQ, REDIS):
+        lost = sum(f"no {server.name} answers" in reason for reason in skipped)
+        missing = f"NOT USED, nothing answers at {server.address}: {lost} tests skipped"
+        lines.append(f"{server.name}: {f'used at {server.address}' if server.answers() else missing}")
+    terminalreporter.section("servers")
+    for line in lines:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """URL of a RabbitMQ server; use names of your own on it and remove them."""
+    return RABBITMQ.required()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """URL of a Redis server; use keys of your own on it."""
+    return REDIS.required()
+
+
+@pytest.fixture
+def rabbit_bus(rabbitmq_url: str) -> Iterator[RabbitBus]:
+    """A bus on RabbitMQ with names of its own; queues may be named as in TEST_QUEUES."""
+    bus = RabbitBus(rabbitmq_url, prefix=f"test-{uuid4().hex[:10]}-")
     yield bus
     bus.close()
     bus.delete(TEST_QUEUES)
+
+
+@pytest.fixture(params=["local", "rabbitmq"])
+def any_bus(request: pytest.FixtureRequest) -> AnyBus:
+    """Every bus there is, for contract tests; queues may be named as in TEST_QUEUES. RabbitMQ only where it answers."""
+    if request.param == "local":
+        return LocalBus()
+    bus: RabbitBus = request.getfixturevalue("rabbit_bus")
+    return bus
 
 
 @pytest.fixture

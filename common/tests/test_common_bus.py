@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 
 from common import bus as bus_module
-from common.bus import DELIVERY_LIMIT, BusUnavailable, Handler, LocalBus
+from common.bus import DELIVERY_LIMIT, BusUnavailable, ConsumerNotReady, Handler, LocalBus
 from common.events import Envelope, OrderCancelRequested, UserRegistered
+from common.publishing import WINDOW
 from common.testing import AnyBus, eventually
 
 
@@ -117,6 +118,41 @@ def test_poison_becomes_a_dead_letter_and_lets_others_pass(any_bus: AnyBus) -> N
         eventually(lambda: [envelope.id for envelope in handled] == [good.id])
     assert [envelope.id for envelope in dead] == [poison.id]
     assert DELIVERY_LIMIT > 1
+
+
+def test_many_messages_in_one_publish_are_confirmed_and_keep_their_order(any_bus: AnyBus) -> None:
+    seen: list[Envelope] = []
+    any_bus.declare("a", [OrderCancelRequested])
+    messages = [cancel() for _ in range(2 * WINDOW + 7)]
+    with consuming(any_bus, "a", seen.extend):
+        assert any_bus.publish(messages) == {message.id for message in messages}
+        eventually(lambda: len(seen) == len(messages))
+    assert [envelope.id for envelope in seen] == [message.id for message in messages]
+
+
+def test_a_consumer_that_is_not_ready_gives_its_messages_back(any_bus: AnyBus) -> None:
+    any_bus.declare("a", [OrderCancelRequested])
+    messages = [cancel() for _ in range(3)]
+
+    def not_ready(_: Sequence[Envelope]) -> None:
+        raise ConsumerNotReady("the database is away")
+
+    def consume() -> None:
+        with pytest.raises(ConsumerNotReady):
+            any_bus.consume("a", not_ready, threading.Event())
+
+    waiting = threading.Thread(target=consume)
+    waiting.start()
+    publishing = threading.Thread(target=any_bus.publish, args=(messages,))
+    publishing.start()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    seen: list[Envelope] = []
+    with consuming(any_bus, "a", seen.extend):
+        eventually(lambda: len(seen) == 3)
+        publishing.join(10)
+    assert {envelope.id for envelope in seen} == {message.id for message in messages}
+    assert any_bus.dead_letters("a") == []
 
 
 def test_an_undeclared_queue_is_refused(local_bus: LocalBus) -> None:
