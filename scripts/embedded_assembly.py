@@ -6,7 +6,7 @@ uses its in-memory transport.
 
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from analytics_service.app import create_app as create_analytics
 from analytics_service.config import Settings as AnalyticsSettings
 from api_gateway.app import from_settings as create_gateway
 from api_gateway.config import Settings as GatewaySettings
-from common import audit_chain
+from common import audit_chain, catching_up
 from common.bus import LocalBus
 from common.cache import cache_from_url
+from common.catching_up import catching_up_of
 from common.clock import Clock, SystemClock
 from common.config import ServiceSettings
 from common.consumers import Handlers, run_consumer
@@ -154,7 +155,7 @@ class Platform:
         )
         self._serve(name, app)
         self._relay(name, db)
-        self._consume(name, db, portfolio_service.consumers.HANDLERS)
+        self._consume(name, settings, db, portfolio_service.consumers.HANDLERS)
         sweep = partial(portfolio_service.sweeper.run, db, market, self.clock, settings)
         self.loops.append((name, [sweep]))
         self._link_audit(name, db)
@@ -179,7 +180,8 @@ class Platform:
         )
         self._serve(name, app)
         self._relay(name, db)
-        self.bus.declare(name, trade_executor.consumers.HANDLERS)
+        handlers = trade_executor.consumers.HANDLERS
+        self.bus.declare(name, handlers)
 
         def work(stop: threading.Event) -> None:
             tasks.start_worker_thread(celery, stop).join()
@@ -188,7 +190,8 @@ class Platform:
         def consume(stop: threading.Event) -> None:
             trade_executor.consumers.run(self.bus, db, wakeup, settings.account, stop)
 
-        self.loops.append((name, [partial(trade_executor.loop.run, desk), work, consume]))
+        catch_up = self._catch_up(name, settings, db, handlers, lambda: wakeup.pump(settings.account))
+        self.loops.append((name, [partial(trade_executor.loop.run, desk), work, consume, catch_up]))
         self._link_audit(name, db)
 
     def _smallcase(self) -> None:
@@ -208,14 +211,14 @@ class Platform:
         settings, db = self._room("notification_service", NotificationSettings)
         authenticator = authenticator_from(settings, name, self.clock)
         self._serve(name, create_notification(settings, db=db, authenticator=authenticator, clock=self.clock))
-        self._consume(name, db, notification_service.consumers.HANDLERS)
+        self._consume(name, settings, db, notification_service.consumers.HANDLERS)
 
     def _analytics(self) -> None:
         name = "analytics-service"
         settings, db = self._room("analytics_service", AnalyticsSettings)
         authenticator = authenticator_from(settings, name, self.clock)
         self._serve(name, create_analytics(settings, db=db, authenticator=authenticator, clock=self.clock))
-        self._consume(name, db, analytics_service.consumers.HANDLERS)
+        self._consume(name, settings, db, analytics_service.consumers.HANDLERS)
 
     def _room(self, package: str, kind: type[Settings]) -> tuple[Settings, Database]:
         settings = kind.load()
@@ -234,8 +237,21 @@ class Platform:
     def _link_audit(self, name: str, db: Database) -> None:
         self.loops.append((name, [partial(audit_chain.run, db, name)]))
 
-    def _consume(self, name: str, db: Database, handlers: Handlers) -> None:
+    def _consume(self, name: str, settings: ServiceSettings, db: Database, handlers: Handlers) -> None:
         # Declared before any relay runs: a queue that does not exist yet would miss what is published.
         self.bus.declare(name, handlers)
         consume = partial(run_consumer, self.bus, db, consumer=name, handlers=handlers)
-        self.loops.append((name, [lambda stop: consume(stop=stop)]))
+        self.loops.append((name, [lambda stop: consume(stop=stop), self._catch_up(name, settings, db, handlers)]))
+
+    @staticmethod
+    def _catch_up(
+        name: str,
+        settings: ServiceSettings,
+        db: Database,
+        handlers: Handlers,
+        after_commit: Callable[[], None] | None = None,
+    ) -> Loop:
+        # This bus loses nothing but its dead letters, which are in memory only: caught up like anything lost.
+        identity = identity_from(settings, name)
+        comparisons = catching_up_of(settings, db, identity, handlers=handlers, after_commit=after_commit)
+        return partial(catching_up.run, comparisons, name)
