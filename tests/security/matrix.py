@@ -40,7 +40,7 @@ class Route:
     @property
     def rule(self) -> Rule:
         """Who may call it."""
-        rule = rule_of(self.method, self.path)
+        rule = rule_of(self.method, self.path, self.room)
         assert rule is not None, f"no rule says who may call {self.method} {self.path}"
         return rule
 

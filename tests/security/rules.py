@@ -22,7 +22,7 @@ from trade_executor.testing import ACCOUNT
 Make = Callable[[Person], Any]
 V1 = "/api/v1"
 STATEMENT = "The money in this account is my own; I do not trade with money of third parties."
-ANALYTICS_CALLERS = ("portfolio-service", "smallcase-service", "trade-executor")
+MARKET_READERS = ("portfolio-service", "smallcase-service", "trade-executor")
 
 
 class Access(Enum):
@@ -309,6 +309,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", f"{V1}/admin/funds/withdraw"): Rule(ADMIN, 201, body=_deposit),
     ("GET", f"{V1}/admin/orders"): Rule(OPS),
     ("GET", f"{V1}/admin/ledger/check"): Rule(OPS),
+    ("GET", "/internal/v1/ledger/totals"): Rule(SERVICE, callers=("trade-executor",)),
     # --- smallcase-service ---
     ("POST", f"{V1}/smallcases"): Rule(USER, 201, body=lambda p: people.basket(_new_name(p))),
     ("GET", f"{V1}/smallcases"): Rule(USER),
@@ -349,10 +350,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", f"{V1}/market/ltp"): Rule(USER, **RATES),
     ("GET", f"{V1}/market/quotes"): Rule(USER, **RATES),
     ("GET", f"{V1}/market/status"): Rule(USER),
-    ("GET", "/internal/v1/instruments"): Rule(SERVICE, callers=ANALYTICS_CALLERS, **RATES),
-    ("GET", "/internal/v1/prices"): Rule(SERVICE, callers=ANALYTICS_CALLERS, **RATES),
-    ("GET", "/internal/v1/session"): Rule(SERVICE, callers=ANALYTICS_CALLERS),
-    ("GET", "/internal/v1/candles"): Rule(SERVICE, callers=ANALYTICS_CALLERS, query=_candle_days),
+    ("GET", "/internal/v1/instruments"): Rule(SERVICE, callers=MARKET_READERS, **RATES),
+    ("GET", "/internal/v1/prices"): Rule(SERVICE, callers=MARKET_READERS, **RATES),
+    ("GET", "/internal/v1/session"): Rule(SERVICE, callers=MARKET_READERS),
+    ("GET", "/internal/v1/candles"): Rule(SERVICE, callers=MARKET_READERS, query=_candle_days),
     # --- trade-executor ---
     **{
         ("GET", f"{V1}/ops/{name}"): Rule(OPS)
@@ -372,6 +373,35 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", f"{V1}/broker/attestation"): Rule(ADMIN, body=_named(statement=STATEMENT)),
     ("GET", "/internal/v1/market-data-session"): Rule(SERVICE, callers=("market-data-service",)),
 }
+
+OUTBOX_READERS: dict[str, dict[str, str]] = {
+    routing.USER: {"notification-service": "KycChanged", "portfolio-service": "UserRegistered"},
+    routing.PORTFOLIO: {
+        "trade-executor": "OrderAccepted",
+        "notification-service": "OrderUpdated",
+        "analytics-service": "OrderUpdated",
+    },
+    routing.EXECUTOR: {"portfolio-service": "OrderAllocated"},
+}
+"""Rooms that read another room's outbox again, with a type of event each may read."""
+
+
+def _outbox_page(room: str) -> Make:
+    event = next(iter(OUTBOX_READERS[room].values()))
+    return _named(type=event, after="2026-01-01T00:00:00+00:00")
+
+
+ROOM_RULES: dict[tuple[str, str, str], Rule] = {
+    key: rule
+    for room, readers in OUTBOX_READERS.items()
+    for key, rule in {
+        (room, "GET", "/internal/v1/outbox"): Rule(SERVICE, callers=tuple(readers), query=_outbox_page(room)),
+        (room, "GET", "/internal/v1/outbox/messages"): Rule(
+            SERVICE, callers=tuple(readers), query=lambda p: {"id": str(uuid4())}
+        ),
+    }.items()
+}
+"""Rules of routes that several rooms have."""
 
 SAME_AS = {
     f"{V1}/users/register": f"{V1}/auth/register",
@@ -405,7 +435,9 @@ FOREIGN_IDS: dict[tuple[str, str, str], int] = {
 """What a user gets who names somebody else's object in query or body; 200 shows nothing of it."""
 
 
-def rule_of(method: str, path: str) -> Rule | None:
+def rule_of(method: str, path: str, room: str = "") -> Rule | None:
     """The rule of a route, also under its second and short names; None when nobody has decided."""
+    if (room, method, path) in ROOM_RULES:
+        return ROOM_RULES[room, method, path]
     full = SAME_AS.get(path, routing.without_alias(path))
     return RULES.get((method, SAME_AS.get(full, full)))

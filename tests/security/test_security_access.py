@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from api_gateway import routing
+from common.testing import ROOMS
 from tests.security.house import House
 from tests.security.matrix import (
     SECURITY_HEADERS,
@@ -18,7 +19,7 @@ from tests.security.matrix import (
     routes_of,
     without_ids,
 )
-from tests.security.rules import FOREIGN_IDS, RULES, Access, rule_of
+from tests.security.rules import FOREIGN_IDS, OUTBOX_READERS, ROOM_RULES, RULES, Access, rule_of
 
 TOLD = (Access.ADMIN, Access.OPS, Access.SERVICE)
 """Whoever is permitted here is meant to see other people's things."""
@@ -41,15 +42,18 @@ def routes(house: House) -> list[Route]:
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(routes: list[Route]) -> None:
-    undecided = [f"{route.method} {route.path}" for route in routes if rule_of(route.method, route.path) is None]
+    undecided = [
+        f"{route.method} {route.path}" for route in routes if rule_of(route.method, route.path, route.room) is None
+    ]
     assert undecided == [], "say in rules.py who may call these"
-    served = {(route.method, route.path) for route in routes}
-    assert [key for key in RULES if key not in served] == [], "rules for routes that do not exist"
+    served = {(route.room, route.method, route.path) for route in routes}
+    assert [key for key in ROOM_RULES if key not in served] == [], "rules for routes that do not exist"
+    assert RULES.keys() <= {key[1:] for key in served}, "rules for routes that do not exist"
 
 
 def test_a_route_without_a_rule_would_be_noticed(house: House) -> None:
     house.apps["analytics-service"].get("/api/v1/analytics/unheard-of", include_in_schema=False)(lambda: None)
-    new = [route for route in routes_of(house) if rule_of(route.method, route.path) is None]
+    new = [route for route in routes_of(house) if rule_of(route.method, route.path, route.room) is None]
     assert [route.path for route in new] == ["/api/v1/analytics/unheard-of"]
     house.apps["analytics-service"].router.routes.pop()
 
@@ -185,3 +189,19 @@ def ask_with_foreign_id(crowd: Crowd, caller: str, method: str, path: str, name:
     else:
         body = {**body, name: given}
     return crowd.house.gateway.request(method, path, json=body, headers=headers), given
+
+
+def test_a_room_reads_of_another_s_outbox_what_is_meant_for_it(house: House) -> None:
+    wrong = []
+    for room, readers in OUTBOX_READERS.items():
+        for caller in ROOMS:
+            for event in {event for given in OUTBOX_READERS.values() for event in given.values()}:
+                token = house.identity(caller).token(room)
+                answer = house.rooms[room].get(
+                    "/internal/v1/outbox",
+                    params={"type": event, "after": "2026-01-01T00:00:00+00:00"},
+                    headers={"Authorization": f"Bearer {token}"},
+                )
+                if answer.status_code != (200 if readers.get(caller) == event else 403):
+                    wrong.append(f"{caller} reads {event} at {room}: {answer.status_code}")
+    assert wrong == []
