@@ -379,6 +379,45 @@ def test_a_full_run_is_due_at_the_start_and_every_few_minutes_a_quick_one_while_
     assert due(room) == "full"
 
 
+def test_a_login_makes_a_full_run_due(db):
+    room = make_room(db, recon_retry_seconds=0.001)
+    run(room)
+    assert due(room) is None
+    room.run(
+        "INSERT INTO broker_account (account, broker, api_key, api_secret_sealed) VALUES ('pool', 'kite', 'k', 's')"
+    )
+    room.run(
+        "INSERT INTO broker_session (session_id, account, trading_date, access_token_sealed, broker_user_id, started_by,"
+        " expires_at) VALUES (gen_random_uuid(), 'pool', current_date, 't', 'u', 'ops', now() + interval '1 hour')"
+    )
+    assert due(room) == "full"
+    run(room)
+    assert due(room) is None
+
+
+def test_a_loop_that_starts_compares_everything_unless_it_was_just_done(db):
+    room = make_room(db, recon_retry_seconds=30)
+    for _ in range(2):
+        reconciler.at_start(room.desk, ACCOUNT, None)
+    assert [row.scope for row in room.rows(ReconRun)] == ["full"]
+    room.run("UPDATE recon_run SET started_at = started_at - interval '31 seconds'")
+    reconciler.at_start(second_desk(room).desk, ACCOUNT, None)
+    assert len(room.rows(ReconRun)) == 2
+
+
+def test_a_read_that_is_turned_down_once_is_made_again(room):
+    answers = iter([BrokerUnavailable("HTTP 429"), BrokerUnavailable("HTTP 429")])
+    read = room.broker.positions
+
+    def sometimes():
+        for error in answers:
+            raise error
+        return read()
+
+    room.broker.positions = sometimes
+    assert run(room).good
+
+
 def test_the_loop_reconciles(room):
     trade(room)
     room.step()

@@ -43,6 +43,8 @@ def step(desk: Desk, account: str) -> None:
 def run(desk: Desk, stop: threading.Event) -> None:
     """Rounds until told to stop."""
     with bound(service=SERVICE):
+        desk.access.keep(desk.settings.account)
+        guarded(_reconcile_at_start, desk, desk.settings.account)
         while not stop.is_set():
             started = time.monotonic()
             guarded(step, desk, desk.settings.account)
@@ -56,6 +58,10 @@ def _observe_if_due(desk: Desk, account: str) -> None:
 
 def _reconcile_if_due(desk: Desk, account: str) -> None:
     reconciler.reconcile_if_due(desk, account, ledger_from(desk.settings))
+
+
+def _reconcile_at_start(desk: Desk, account: str) -> None:
+    reconciler.at_start(desk, account, ledger_from(desk.settings))
 
 
 def guarded(work: Callable[[Desk, str], object], desk: Desk, account: str) -> None:

@@ -136,6 +136,7 @@ class Block(Base):
         CheckConstraint("quantity > 0", name="quantity_positive"),
         Index("ix_block_live", "account", "exchange", "tradingsymbol", postgresql_where=text("state <> 'DONE'")),
         Index("ix_block_created_at", "created_at"),
+        Index("ix_block_done_at", "done_at"),
     )
 
     block_id: Mapped[UUID] = mapped_column(primary_key=True)

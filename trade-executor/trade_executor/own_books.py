@@ -6,7 +6,7 @@ is part of a full run. Rows of the outbox must outlive that memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -154,7 +154,7 @@ def day_net(session: Session, account: str, day: date) -> dict[str, int]:
     for table in (Fill, HouseFill):
         own = sa.select(
             table.exchange, table.tradingsymbol, sa.func.sum(_signed(table.side, table.quantity)).label("units")
-        ).where(table.account == account, table.trade_date == day)
+        ).where(table.account == account, table.trade_date == day, table.recorded_at > _midnight_before(day))
         if table is HouseFill:
             # Those of our own orders are among the fills.
             own = own.where(HouseFill.fill_id.is_(None))
@@ -221,15 +221,16 @@ def unsettled(session: Session, account: str, *, within_s: float) -> frozenset[s
     return frozenset(reconciling.key_of(row.exchange, row.tradingsymbol) for row in found)
 
 
-def anything_under_way(session: Session, account: str, *, since: datetime | None) -> bool:
-    """Whether blocks live, or fills came in after `since`."""
-    live = sa.select(sa.literal(1)).where(Block.account == account, Block.state != "DONE").limit(1)
-    if session.execute(live).first() is not None:
-        return True
-    if since is None:
-        return False
-    fresh = sa.select(sa.literal(1)).where(Fill.account == account, Fill.recorded_at > since).limit(1)
-    return session.execute(fresh).first() is not None
+def anything_under_way(session: Session, account: str, *, within_s: float) -> bool:
+    """Whether blocks live, or ended within the last seconds."""
+    ended = Block.done_at > _now - sa.func.make_interval(0, 0, 0, 0, 0, 0, within_s)
+    live = sa.select(Block.block_id).where(Block.account == account, sa.or_(Block.state != "DONE", ended))
+    return session.execute(live.limit(1)).first() is not None
+
+
+def _midnight_before(day: date) -> datetime:
+    """A bound for an index: a trade is recorded after it was made, whatever the time zone."""
+    return datetime.combine(day - timedelta(days=1), time(), UTC)
 
 
 def _signed(side: Any, quantity: Any) -> Any:

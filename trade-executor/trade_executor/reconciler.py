@@ -6,6 +6,7 @@ not read. Two runs at once are harmless, because a break is open once per kind a
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, Protocol, TypeVar, runtime_checkable
 from uuid import uuid4
@@ -20,16 +21,17 @@ from common.errors import AppError
 from common.logging import get_logger
 from common.market_data import Instrument, Key
 from trade_executor import breaks, day_jobs, kill_switch, own_books, polling, reconciling
-from trade_executor.brokers.base import Broker, BrokerReadFailed, BrokerSessionExpired
+from trade_executor.brokers.base import Broker, BrokerReadFailed, BrokerSessionExpired, BrokerUnavailable
 from trade_executor.desk import Desk
 from trade_executor.ledger_books import LedgerBooks
 from trade_executor.locks import advisory_lock
-from trade_executor.models import ReconBreak, ReconRun, ReconSuspect
+from trade_executor.models import BrokerSession, ReconBreak, ReconRun, ReconSuspect
 from trade_executor.reconciling import INR, Books, BrokerView, Judgement, LedgerAsset, Outcome, Scope
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
+READ_ATTEMPTS_MAX = 4
 QUICK_MEMORY_S = 60.0
 FULL_MEMORY_S = 2 * 86_400.0
 SMALL_RUNS_KEPT = timedelta(days=1)
@@ -85,9 +87,13 @@ def _read_outside(desk: Desk, account: str, ledger: LedgerBooks | None, outcome:
 
 
 def _read_broker(broker: Broker, pause_s: float) -> BrokerView:
-    def paced(read: Callable[[], list[T]]) -> list[T]:
-        # The broker's ten reads a second are for the poller first.
-        time.sleep(pause_s)
+    def paced(read: Callable[[], T]) -> T:
+        # The broker's ten reads a second are for the poller first; in a busy second a read of ours is turned down.
+        for attempt in range(1, READ_ATTEMPTS_MAX):
+            time.sleep(pause_s * attempt)
+            with suppress(BrokerUnavailable):
+                return read()
+        time.sleep(pause_s * READ_ATTEMPTS_MAX)
         return read()
 
     return BrokerView(
@@ -95,7 +101,7 @@ def _read_broker(broker: Broker, pause_s: float) -> BrokerView:
         trades_before=paced(broker.trades),
         positions=paced(broker.positions),
         holdings=paced(broker.holdings),
-        funds=broker.margins(),
+        funds=paced(broker.margins),
         trades=paced(broker.trades),
     )
 
@@ -267,28 +273,36 @@ def reconcile_if_due(desk: Desk, account: str, ledger: LedgerBooks | None) -> No
         reconcile(desk, account, scope, ledger)
 
 
-def due(desk: Desk, account: str) -> Scope | None:
-    """Which run is due now, judged by the rows of all processes' runs."""
-    settings = desk.settings
-
-    def age_s(*conditions: sa.ColumnElement[bool]) -> Any:
-        newest = sa.select(sa.func.max(ReconRun.started_at)).where(ReconRun.account == account, *conditions)
-        return sa.func.extract("epoch", _now - newest.scalar_subquery())
-
-    outside = ReconRun.scope != "quick"
+def at_start(desk: Desk, account: str, ledger: LedgerBooks | None) -> None:
+    """What a loop does when it starts: a full run, unless somebody has just made one."""
     with desk.db.transaction() as session:
-        good_s, tried_s, any_s, last_at = session.execute(
+        age_s = session.scalar(sa.select(_age_s(account, ReconRun.scope != "quick", ReconRun.good.is_(True))))
+    if age_s is None or age_s >= desk.settings.recon_retry_seconds:
+        reconcile(desk, account, "full", ledger)
+
+
+def due(desk: Desk, account: str) -> Scope | None:
+    """Which run is due now, judged by the rows of all processes' runs. A login at the broker makes a full one due."""
+    settings = desk.settings
+    outside, good = ReconRun.scope != "quick", ReconRun.good.is_(True)
+    login = sa.select(sa.func.extract("epoch", _now - sa.func.max(BrokerSession.started_at)))
+    with desk.db.transaction() as session:
+        good_s, tried_s, any_s, login_s = session.execute(
             sa.select(
-                age_s(outside, ReconRun.good.is_(True)),
-                age_s(outside),
-                age_s(),
-                sa.select(sa.func.max(ReconRun.started_at)).where(ReconRun.account == account).scalar_subquery(),
+                _age_s(account, outside, good),
+                _age_s(account, outside),
+                _age_s(account),
+                login.where(BrokerSession.account == account).scalar_subquery(),
             )
         ).one()
-        if (good_s is None or good_s >= settings.recon_full_seconds) and (
-            tried_s is None or tried_s >= settings.recon_retry_seconds
-        ):
+        wanted = good_s is None or good_s >= settings.recon_full_seconds or (login_s is not None and login_s < good_s)
+        if wanted and (tried_s is None or tried_s >= settings.recon_retry_seconds):
             return "full"
-        if any_s >= settings.recon_quick_seconds and own_books.anything_under_way(session, account, since=last_at):
+        if any_s >= settings.recon_quick_seconds and own_books.anything_under_way(session, account, within_s=any_s):
             return "quick"
     return None
+
+
+def _age_s(account: str, *conditions: sa.ColumnElement[bool]) -> Any:
+    newest = sa.select(sa.func.max(ReconRun.started_at)).where(ReconRun.account == account, *conditions)
+    return sa.func.extract("epoch", _now - newest.scalar_subquery())
