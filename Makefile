@@ -9,7 +9,7 @@ PACKAGES := $(wildcard $(foreach room,$(filter-out common,$(ROOMS)),$(room)/$(su
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types fmt check chaos lock clean
+.PHONY: help setup run demo test faults lint types fmt check chaos lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -40,6 +40,12 @@ lint: $(STAMP) ## linter, formatter, import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+
+ORDERS ?= 1000
+SEEDS ?= 4
+FIRST ?= 1
+faults: $(STAMP) ## seeded schedules of kills, lost answers and outages in virtual time (ORDERS, SEEDS, FIRST)
+	$(BIN)/python -m tests.faults --orders $(ORDERS) --seeds $(SEEDS) --first $(FIRST)
 
 types: $(STAMP) ## static types, one run per package
 	$(BIN)/mypy common/common

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -72,9 +73,9 @@ def _answers(url: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """URL of a PostgreSQL server on which databases may be made."""
+@contextmanager
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server on which databases may be made: one that answers, or one from the wheel meanwhile."""
     url = os.environ.get("SARAS_TEST_POSTGRES_URL", DEFAULT_SERVER)
     if _answers(url):
         yield url
@@ -83,8 +84,17 @@ def postgres_server() -> Iterator[str]:
 
     directory = tempfile.mkdtemp(prefix="saras-test-")
     server = get_server(directory, cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The server of a test run."""
+    with postgres() as url:
+        yield url
 
 
 def _execute(server: str, statement: sql.Composed) -> None:

@@ -1,0 +1,70 @@
+"""portfolio-service's API as its clients meet it: the route functions in the transaction a request has."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from common.auth import CurrentUser
+from common.clock import Clock
+from common.db import Database
+from common.market_data import MarketData
+from portfolio_service import routes_orders
+from portfolio_service.config import Settings
+from portfolio_service.schemas import BatchIn, OrderChange, OrderIn
+
+
+def caller(user_id: UUID) -> CurrentUser:
+    """A signed-in user with approved KYC."""
+    return CurrentUser(user_id, frozenset({"user"}), UUID(int=0), None, mfa=False, kyc="approved")
+
+
+@dataclass
+class PortfolioApi:
+    """One API process."""
+
+    db: Database
+    settings: Settings
+    market: MarketData
+    clock: Clock
+
+    def place(self, user_id: UUID, key: str, body: dict[str, Any]) -> list[UUID]:
+        """POST /orders; answers the ids accepted. Raises AppError for a refusal."""
+        with self.db.transaction() as session:
+            answer = routes_orders.place_order(
+                OrderIn.model_validate(body), caller(user_id), key, session, self.settings, self.market, self.clock
+            )
+        return [UUID(orjson.loads(answer.body)["order_id"])]
+
+    def place_batch(self, user_id: UUID, key: str, bodies: list[dict[str, Any]]) -> list[UUID]:
+        """POST /orders/batch, each order judged alone; answers the ids accepted."""
+        with self.db.transaction() as session:
+            answer = routes_orders.place_batch(
+                BatchIn.model_validate({"orders": bodies, "atomic": False}),
+                caller(user_id),
+                key,
+                session,
+                self.settings,
+                self.market,
+                self.clock,
+            )
+        results = orjson.loads(answer.body)["results"]
+        return [UUID(row["order"]["order_id"]) for row in results if row["status"] == "accepted"]
+
+    def cancel(self, user_id: UUID, order_id: UUID) -> None:
+        """DELETE /orders/{order_id}."""
+        with self.db.transaction() as session:
+            routes_orders.cancel_order(order_id, caller(user_id), session, self.clock)
+
+    def replace(self, user_id: UUID, order_id: UUID, change: dict[str, Any]) -> None:
+        """PUT /orders/{order_id}."""
+        routes_orders.replace_order(
+            order_id,
+            OrderChange.model_validate(change),
+            caller(user_id),
+            self.db,
+            self.settings,
+            self.market,
+            self.clock,
+        )
