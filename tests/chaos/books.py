@@ -23,11 +23,9 @@ CONSUMERS = {
 }
 PRODUCERS = (PORTFOLIO, EXECUTOR, USER)
 
+_LIVE_ORDERS = "SELECT count(*) AS n FROM user_order WHERE state IN ('ACCEPTED', 'WORKING', 'PARTIAL')"
 _BUSY: dict[str, tuple[str, str]] = {
-    "live user orders": (
-        PORTFOLIO,
-        "SELECT count(*) AS n FROM user_order WHERE state IN ('ACCEPTED', 'WORKING', 'PARTIAL')",
-    ),
+    "live user orders": (PORTFOLIO, _LIVE_ORDERS),
     "replacements waiting": (
         PORTFOLIO,
         "SELECT count(*) AS n FROM user_order WHERE replacement_state = 'WAITING'",
@@ -43,6 +41,11 @@ _BUSY: dict[str, tuple[str, str]] = {
     ),
     **{f"unsent messages of {room}": (room, "SELECT count(*) AS n FROM outbox WHERE sent_at IS NULL") for room in PRODUCERS},
 }  # fmt: skip
+
+
+def live_orders(platform: Platform) -> int:
+    """How many orders of users have not ended."""
+    return int(_rows(platform, PORTFOLIO, _LIVE_ORDERS)[0]["n"])
 
 
 def busy(platform: Platform) -> dict[str, int]:

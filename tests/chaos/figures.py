@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from tests.chaos.servers import query
 from tests.chaos.truth import Truth
 
 LOG_EVENTS_SHOWN = 12
+OWN_EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> "Spread":
-        """Nearest-rank percentiles."""
-        ordered = sorted(seconds)
+        """Nearest-rank percentiles; what never came (nan) does not count."""
+        ordered = sorted(one for one in seconds if not math.isnan(one))
         if not ordered:
             return cls(0, None, None, None)
         rank = {share: ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99)}
@@ -179,7 +181,6 @@ def add_strikes(
         figures.booking_again[what] = Spread.of(
             min((row["booked"] for row in booked if row["accepted"] >= strike.wall), default=math.nan) - strike.wall
             for strike in of_class
-            if any(row["accepted"] >= strike.wall for row in booked)
         )
 
 
@@ -233,8 +234,10 @@ def add_logs(figures: Figures, platform: Platform) -> None:
 
 
 def _event(line: str) -> str:
+    """Our own events by name (`subject.happened`); what libraries write is counted together."""
     try:
         content: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError:
         return "traceback outside the log"
-    return f"{content.get('service', '?')} {str(content.get('event', '?'))[:60]}"
+    event = str(content.get("event", ""))
+    return f"{content.get('service', '?')} {event}" if OWN_EVENT.fullmatch(event) else "of libraries"

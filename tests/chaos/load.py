@@ -128,11 +128,13 @@ class Load:
 
     async def cancel_all(self) -> None:
         """At the end of the day users take back what still rests."""
-        for trader in self.traders:
-            await self._login(trader)
-            live = await self._call(trader, "GET", "/api/v1/orders?status=LIVE&limit=200")
-            for row in live["items"] if live else ():
-                await self._call(trader, "DELETE", f"/api/v1/orders/{row['order_id']}")
+        await asyncio.gather(*(self._cancel_live(trader) for trader in self.traders))
+
+    async def _cancel_live(self, trader: Trader) -> None:
+        await self._login(trader)
+        live = await self._call(trader, "GET", "/api/v1/orders?status=LIVE&limit=200")
+        for row in live["items"] if live else ():
+            await self._call(trader, "DELETE", f"/api/v1/orders/{row['order_id']}")
 
     async def _pace(self) -> None:
         while True:

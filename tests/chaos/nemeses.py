@@ -1,4 +1,4 @@
-"""What a run does to the platform: a seeded schedule of kills, freezes, cuts, purges and restarts, alone and in pairs.
+"""What a run does to the platform: a seeded schedule of kills, freezes, cuts, purges, alarms and restarts, alone and in pairs.
 
 A nemesis strikes and answers what it hit and how to heal it; healing happens on a timer, so that several overlap. What
 cannot strike now (the server is away already) is skipped and not counted.
@@ -47,7 +47,7 @@ class Hit:
     """What a nemesis did: its target, how to undo it and after how many seconds (0: at once or by itself)."""
 
     target: str
-    heal: Callable[[], None] | None = None
+    heal: Callable[[], object] | None = None
     after_s: float = 0.0
 
 
@@ -150,6 +150,18 @@ def _restart_rabbit_app(arena: Arena) -> Hit:
     def act() -> Hit:
         rabbit.control("stop_app")
         return Hit("rabbitmq", start, arena.rng.uniform(0.5, 5.0))
+
+    return _exclusive(arena, "rabbit", act)
+
+
+def _alarm_rabbit(arena: Arena) -> Hit:
+    """Memory alarm: the broker stops reading from whoever publishes."""
+    rabbit = arena.platform.rabbit
+
+    def act() -> Hit:
+        rabbit.control("set_vm_memory_high_watermark", "0.00001")
+        seconds = arena.rng.uniform(2.0, 10.0)
+        return Hit(f"{seconds:.0f} s", lambda: rabbit.control("set_vm_memory_high_watermark", "0.4"), seconds)
 
     return _exclusive(arena, "rabbit", act)
 
@@ -271,6 +283,7 @@ NEMESES: dict[str, tuple[int, Nemesis]] = {
     "freeze api": (1, _freeze("portfolio-service.api", "trade-executor.api")),
     "kill rabbitmq": (2, _kill_rabbit),
     "restart rabbitmq app": (1, _restart_rabbit_app),
+    "memory alarm at rabbitmq": (1, _alarm_rabbit),
     "purge all queues": (3, _purge),
     "restart postgresql": (2, _restart_postgres),
     "end database session": (3, _end_backend),

@@ -19,7 +19,7 @@ from kite_simulator.engine.faults import STANDARD
 from portfolio_service import ledger_check
 from scripts.demo_client import Client
 from tests.chaos import checker, figures
-from tests.chaos.books import PORTFOLIO, Books, busy
+from tests.chaos.books import PORTFOLIO, Books, busy, live_orders
 from tests.chaos.load import HTTP_LIMITS, Load
 from tests.chaos.nemeses import Arena, Schedule
 from tests.chaos.operators import Operators
@@ -29,6 +29,7 @@ from tests.chaos.watch import Watch
 
 Tell = Callable[..., None]
 QUIET_WAIT_S = 240.0
+DRAIN_S = 45.0
 QUIET_PROBE_S = 2.0
 QUIET_PROBES = 2
 """So often in a row nothing may be under way: a message between two rooms is in no table of either for a moment."""
@@ -87,7 +88,9 @@ async def _run(plan: Plan, platform: Platform, tell: Tell) -> figures.Figures:
             tell("healed")
             await trading
             tell("users.answered")
+            await asyncio.to_thread(_drain, platform)
             await load.cancel_all()
+            tell("rest.cancelled")
             quiet_after_s, rest = await asyncio.to_thread(_await_quiet, platform, operators, tell)
         finally:
             for part in (schedule, watch, operators):
@@ -112,6 +115,18 @@ def _heal(platform: Platform, operators: Operators, schedule: Schedule) -> None:
         platform.proxies.order(port, "heal")
     operators.set_faults({"off": True})
     operators.make_active("the run is over")
+
+
+def _drain(platform: Platform) -> None:
+    """Give what is on its way some time to trade before its users take it back."""
+    deadline = time.monotonic() + DRAIN_S
+    while time.monotonic() < deadline:
+        threading.Event().wait(QUIET_PROBE_S)
+        try:
+            if not live_orders(platform):
+                return
+        except psycopg2.Error:
+            continue  # still recovering
 
 
 def _await_quiet(platform: Platform, operators: Operators, tell: Tell) -> tuple[float, dict[str, int]]:
