@@ -31,7 +31,7 @@ def test_the_migrations_can_be_taken_back_and_run_again(db):
     assert left == ["alembic_version"]
     run_migrations("user_service", url)
     current, head = migration_state("user_service", db)
-    assert current == head == "0002"
+    assert current == head is not None
 
 
 def test_health_and_readiness(house):
