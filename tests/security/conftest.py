@@ -1,10 +1,12 @@
 """One platform in this process per test file."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 
 from api_gateway.routing import ROOMS
 from common.clock import FixedClock
@@ -19,6 +21,19 @@ from tests.security.house import API_SECRET, PACKAGES, House, RoomKeys, new_keys
 def room_keys() -> RoomKeys:
     """Signing keys of this run."""
     return new_keys()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Warnings as plain lines: thousands of refusals would be told, and a traceback with all its variables."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        cache_logger_on_first_use=False,
+    )
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="module")
