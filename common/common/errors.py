@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,8 @@ log = structlog.get_logger("common.errors")
 PROBLEM_JSON = "application/problem+json"
 WAITED_TOO_LONG = frozenset({"55P03", "57014", "40P01"})
 """lock_not_available, query_canceled, deadlock_detected."""
+SHUTTING_DOWN = frozenset({"57P01", "57P02", "57P03"})
+"""admin_shutdown, crash_shutdown, cannot_connect_now."""
 RETRY_AFTER_S = "1"
 
 
@@ -156,17 +158,31 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _database_busy(request: Request, error: Exception) -> JSONResponse:
-    # Rows or connections were taken for too long: nothing was written, the same request may be sent again.
-    if isinstance(error, OperationalError) and getattr(error.orig, "pgcode", None) not in WAITED_TOO_LONG:
-        return await _unknown_error(request, error)
-    log.warning("http.database_busy", error=type(error).__name__)
-    return problem_response(
-        503,
-        "busy",
-        "Too many requests for the same data at once; nothing was changed, send it again.",
-        headers={"Retry-After": RETRY_AFTER_S},
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    if isinstance(error, PoolTimeout) or code in WAITED_TOO_LONG:
+        # Rows or connections were taken for too long: nothing was written, the same request may be sent again.
+        log.warning("http.database_busy", error=type(error).__name__)
+        return _later("busy", "Too many requests for the same data at once; nothing was changed, send it again.")
+    if isinstance(error, DBAPIError) and _has_no_database(error, code):
+        log.warning("http.database_unavailable", error=type(error).__name__, detail=str(error.orig))
+        return _later(
+            "database_unavailable",
+            "The database does not answer at the moment. Send the same request again, under the same Idempotency-Key:"
+            " it may have been carried out.",
+        )
+    return await _unknown_error(request, error)
+
+
+def _has_no_database(error: DBAPIError, code: str | None) -> bool:
+    """Whether the connection is gone or could not be made; a server that is not there tells no code."""
+    return (
+        code in SHUTTING_DOWN or error.connection_invalidated or (code is None and isinstance(error, OperationalError))
     )
+
+
+def _later(code: str, detail: str) -> JSONResponse:
+    return problem_response(503, code, detail, headers={"Retry-After": RETRY_AFTER_S})
 
 
 async def _unknown_error(_: Request, error: Exception) -> JSONResponse:
@@ -181,6 +197,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(OperationalError, _database_busy)
-    app.add_exception_handler(PoolTimeout, _database_busy)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(InterfaceError, _database_error)
+    app.add_exception_handler(PoolTimeout, _database_error)
     app.add_exception_handler(Exception, _unknown_error)

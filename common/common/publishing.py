@@ -61,7 +61,11 @@ class Publisher:
             on_close_callback=lambda _, error: self._fail(error),
             custom_ioloop=self._loop,
         )
-        self._run(OPEN_TIMEOUT_S)
+        try:
+            self._run(OPEN_TIMEOUT_S)
+        except ValueError as error:
+            # pika's word for a connection that was reset before it had a look at it.
+            self.failure = str(error)
         if self._channel is None or self.failure is not None:
             reason = self.failure or "the connection did not open in time"
             self.close()

@@ -202,13 +202,20 @@ class RabbitBus:
     def _channel(self) -> Iterator[BlockingChannel]:
         """A connection for one job; whatever AMQP complains about is BusUnavailable."""
         try:
-            connection = pika.BlockingConnection(self._parameters)
+            connection = self._connect()
             try:
                 yield connection.channel()
             finally:
                 _close(connection.close)
         except BROKEN as error:
             raise BusUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def _connect(self) -> pika.BlockingConnection:
+        try:
+            return pika.BlockingConnection(self._parameters)
+        except ValueError as error:
+            # pika's word for a connection that was reset before it had a look at it.
+            raise BusUnavailable(str(error)) from error
 
     def _declare_exchanges(self, channel: BlockingChannel) -> None:
         unrouted = f"{self._exchange}.unrouted"

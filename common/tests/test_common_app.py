@@ -11,12 +11,14 @@ from fastapi import APIRouter
 from jose import jwt
 from pydantic import BaseModel, ConfigDict
 from pydantic_settings import SettingsConfigDict
+from sqlalchemy import text
 
 from common import logging as saras_logging
 from common.app import CheckFailed, service_app
 from common.auth import AUDIENCE, ISSUER, AdminUser, Authenticator, User, require_service
 from common.clock import FixedClock
 from common.config import InvalidSettings, ServiceSettings
+from common.db import Database, SessionDep
 from common.errors import NotFound
 from common.testing import TestKeys, client_for
 
@@ -47,6 +49,11 @@ def missing() -> None:
 @router.get("/broken")
 def broken() -> None:
     raise RuntimeError("a secret detail")
+
+
+@router.get("/rows")
+def rows(session: SessionDep) -> None:
+    session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 @router.post("/body")
@@ -96,6 +103,19 @@ def test_an_unknown_error_says_nothing_of_itself(make_app) -> None:  # type: ign
     assert answer.status_code == 500
     assert answer.json()["code"] == "internal_error"
     assert "secret" not in answer.text
+
+
+def test_a_database_that_is_away_is_told_as_such_and_the_request_may_be_repeated(  # type: ignore[no-untyped-def]
+    make_app, scratch_database: Database
+) -> None:
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing", pool_size=1)
+    for database in (scratch_database, nowhere):
+        client = make_app()
+        client.app.state.db = database
+        answer = client.get("/rows")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert "127.0.0.1" not in answer.text
 
 
 def test_extra_fields_and_wrong_types_are_refused_without_echo(make_app) -> None:  # type: ignore[no-untyped-def]

@@ -179,6 +179,28 @@ def _publishes(bus: RabbitBus, messages: list[Envelope]) -> bool:
         return False
 
 
+def test_a_connection_that_is_reset_while_it_opens_is_an_outage(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, resets = {"connect": pika.BlockingConnection, "run": publishing.IOLoop.start}, ["connect", "run"]
+
+    def first_reset(what: str) -> Any:
+        def act(*given: Any) -> Any:
+            if what in resets:
+                resets.remove(what)
+                # What pika says when the peer has reset the connection before pika asks who it is.
+                raise ValueError("Expected connected socket, but getpeername() failed")
+            return real[what](*given)
+
+        return act
+
+    monkeypatch.setattr(rabbit.pika, "BlockingConnection", first_reset("connect"))
+    monkeypatch.setattr(publishing.IOLoop, "start", first_reset("run"))
+    for _ in range(2):
+        with pytest.raises(BusUnavailable, match="getpeername"):
+            line.bus.publish([cancel()])
+    assert resets == []
+    assert len(line.bus.publish([cancel()])) == 1
+
+
 def test_what_a_cut_consumer_had_not_acknowledged_comes_again(line: Line, rabbit_bus: RabbitBus) -> None:
     calls: list[list[Any]] = []
     in_hand, go_on = threading.Event(), threading.Event()
