@@ -6,7 +6,6 @@
 """
 
 import asyncio
-import contextlib
 import json
 import random
 import socket
@@ -30,30 +29,51 @@ class Proxy:
 
     port: int
     target: int
-    links: set["Link"] = field(default_factory=set)
+    links: set["asyncio.Task[None]"] = field(default_factory=set)
     held_until: float = 0.0
     slow_until: float = 0.0
     delay_s: float = 0.0
 
     async def serve(self) -> None:
-        """Listen until cancelled."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        async with server:
-            await server.serve_forever()
+        """Take connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind(("127.0.0.1", self.port))
+            listener.listen(512)
+            while True:
+                here, _ = await loop.sock_accept(listener)
+                link = asyncio.create_task(self._link(here))
+                self.links.add(link)
+                link.add_done_callback(self.links.discard)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.pause()
+    async def _link(self, here: socket.socket) -> None:
+        """Carry one connection until both ends are done; one that is cut, or that breaks, resets both ends."""
+        there = socket.socket()
+        here.setblocking(False)
+        there.setblocking(False)
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            _reset(writer)
-            return
-        link = Link(self, (writer, there_writer))
-        self.links.add(link)
-        try:
-            await link.run(reader, there_reader)
+            await self.pause()
+            await asyncio.get_running_loop().sock_connect(there, ("127.0.0.1", self.target))
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(self._carry(here, there))
+                directions.create_task(self._carry(there, here))
+        except (OSError, ExceptionGroup):
+            _reset_when_closed(here, there)
+        except asyncio.CancelledError:
+            _reset_when_closed(here, there)
+            raise
         finally:
-            self.links.discard(link)
+            here.close()
+            there.close()
+
+    async def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(source, CHUNK):
+            await self.pause()
+            await loop.sock_sendall(sink, data)
+        sink.shutdown(socket.SHUT_WR)
 
     async def pause(self) -> None:
         """Wait while the proxy is held, then for the delay of a slow one."""
@@ -67,9 +87,8 @@ class Proxy:
         """Do what an order says."""
         now = asyncio.get_running_loop().time()
         if order["do"] == "cut":
-            links = sorted(self.links, key=id)
-            for link in random.sample(links, round(len(links) * float(order.get("share", 1.0)))):
-                link.cut()
+            for link in random.sample(list(self.links), round(len(self.links) * float(order.get("share", 1.0)))):
+                link.cancel()
         elif order["do"] == "hold":
             self.held_until = now + float(order["seconds"])
         elif order["do"] == "slow":
@@ -78,42 +97,9 @@ class Proxy:
             self.held_until = self.slow_until = 0.0
 
 
-@dataclass(eq=False)
-class Link:
-    """One connection through a proxy: two sockets, two directions."""
-
-    proxy: Proxy
-    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
-
-    async def run(self, here: asyncio.StreamReader, there: asyncio.StreamReader) -> None:
-        """Carry bytes both ways until both ends are done."""
-        to_here, to_there = self.writers
-        await asyncio.gather(self._carry(here, to_there), self._carry(there, to_here))
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(CHUNK):
-                await self.proxy.pause()
-                writer.write(data)
-                await writer.drain()
-            if not writer.transport.is_closing():
-                writer.write_eof()
-        except OSError:
-            # One side is gone without a goodbye; the other is told the same way.
-            self.cut()
-
-    def cut(self) -> None:
-        """Reset both ends."""
-        for writer in self.writers:
-            _reset(writer)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    carrier = writer.get_extra_info("socket")
-    if carrier is not None:
-        with contextlib.suppress(OSError):
-            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    writer.transport.abort()
+def _reset_when_closed(*ends: socket.socket) -> None:
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 async def _main(pairs: list[tuple[int, int]]) -> None:
