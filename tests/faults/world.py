@@ -7,10 +7,9 @@ with an empty memory, as a container would.
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 from unittest import mock
@@ -25,22 +24,23 @@ import analytics_service.consumers
 import notification_service.consumers
 import portfolio_service.consumers
 import trade_executor.consumers
-from common import outbox
+from common import catching_up, outbox
 from common.bus import BusUnavailable
+from common.catching_up import CatchingUp
 from common.clock import SystemClock
 from common.consumers import run_consumer
 from common.db import Database
-from common.market_data import Instrument, Key, Price, SessionInfo
+from common.events import sources_of
 from common.outbox import Relay
 from kite_simulator.app import create_app as create_simulator
 from kite_simulator.config import Settings as SimulatorSettings
 from kite_simulator.engine.faults import OFF, STANDARD, FaultRates
-from kite_simulator.inprocess import InProcessAdapter
 from portfolio_service import sweeper
 from portfolio_service.config import Settings as PortfolioSettings
 from tests.faults.api import PortfolioApi
 from tests.faults.bus import BusFaults, FaultyBus
-from tests.faults.points import AFTER, BEFORE, Point, Points
+from tests.faults.points import Point, Points
+from tests.faults.rooms import OtherRoom, SimulatedMarket, Wire
 from tests.faults.schedule import Actor, Killed, Scheduler
 from trade_executor import locks, loop, polling
 from trade_executor.brokers import wire
@@ -93,52 +93,6 @@ ROUGH = Weather(
     broker=STANDARD.model_copy(update={"ghost": 0.003, "token_killed": 0.0005}),
     disaster_every_s=12.0,
 )
-
-
-class SimulatedMarket:
-    """MarketData read from the simulator itself."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-
-    def instruments(self, keys: Iterable[Key]) -> Mapping[Key, Instrument]:
-        """Known shares among the keys."""
-        lines = self._engine.kernel.board.lines
-        return {
-            key: Instrument(
-                exchange=key[0],
-                tradingsymbol=key[1],
-                name=key[1],
-                instrument_token=line.instrument.token,
-                tick_paise=line.instrument.tick_paise,
-                lot_size=1,
-                segment=key[0],
-                isin=line.instrument.isin,
-                lower_band_paise=line.lower_paise,
-                upper_band_paise=line.upper_paise,
-            )
-            for key in keys
-            if (line := lines.get(f"{key[0]}:{key[1]}")) is not None
-        }
-
-    def prices(self, keys: Iterable[Key]) -> Mapping[Key, Price]:
-        """Last prices, as old as this moment."""
-        lines, now = self._engine.kernel.board.lines, SystemClock().now()
-        return {
-            key: Price(lines[f"{key[0]}:{key[1]}"].last_paise, now) for key in keys if f"{key[0]}:{key[1]}" in lines
-        }
-
-    def session(self) -> SessionInfo:
-        """Open or closed as the simulator is; the day ends at its midnight."""
-        kernel = self._engine.kernel
-        day = kernel.state.day
-        return SessionInfo(
-            is_open=kernel.market_open(),
-            phase="CONTINUOUS" if kernel.market_open() else "CLOSED",
-            trading_date=day,
-            closes_at=kernel.calendar.closes_at(day),
-            next_trading_date=day + timedelta(days=1),
-        )
 
 
 @dataclass(eq=False)
@@ -204,6 +158,7 @@ class World:
         self.points = Points(on_point=self._on_point, in_commit=self._in_commit)
         self.dice = random.Random(f"{self.seed}/weather")  # noqa: S311  reproducible, not secret
         self.bus = FaultyBus(self.scheduler, self.points, self.weather.bus, random.Random(f"{self.seed}/bus"))  # noqa: S311
+        self.stop = Endless(self.scheduler)
         self._bells: list[tuple[str, str]] = []
         self._relays: dict[str, list[Actor]] = {}
         self._databases: list[Database] = []
@@ -217,6 +172,7 @@ class World:
             self.scheduler.time.running(self.seed),
             mock.patch.object(wire, "HTTPAdapter", self._adapter),
             mock.patch.object(locks, "_wait_for", self._wait_for_lock),
+            mock.patch.object(loop, "ledger_from", self._ledger),
             mock.patch.object(outbox, "notify", _remember_notify),
             # The official client parses every timestamp of every row of every read: the same ones again and again.
             mock.patch.object(kiteconnect.connect.dateutil.parser, "parse", lru_cache(100_000)(dateutil.parser.parse)),
@@ -229,6 +185,10 @@ class World:
             self.engine.faults.set_rates(self.weather.broker)
             self.market = SimulatedMarket(self.engine)
             self._build()
+            self.rooms = {
+                name: OtherRoom(self._plain_database(self.urls[package]))
+                for name, package in (("portfolio-service", "portfolio_service"), ("trade-executor", "trade_executor"))
+            }
             self.operator_db = self.database(self.urls["trade_executor"], "operator")
             self.api = PortfolioApi(
                 self.database(self.urls["portfolio_service"], "api"),
@@ -247,8 +207,11 @@ class World:
                 for database in self._databases:
                     database.dispose()
 
-    def _adapter(self, **_: Any) -> "Adapter":
-        return Adapter(self)
+    def _ledger(self, _settings: Any) -> OtherRoom:
+        return self.rooms["portfolio-service"]
+
+    def _adapter(self, **_: Any) -> "Wire":
+        return Wire(self.simulator, self.points, self.scheduler.sleep)
 
     def heal(self) -> None:
         """No more faults from here on; what broke must mend by itself."""
@@ -257,12 +220,16 @@ class World:
         self.bus.down_until = 0.0
         self.engine.faults.calm()
 
+    def _plain_database(self, url: str) -> Database:
+        db = Database(url, pool_size=2, application_name="faults")
+        self.scheduler.time.watch(db)
+        self._databases.append(db)
+        return db
+
     def database(self, url: str, name: str) -> Database:
         """A pool whose transactions are points and know virtual time."""
-        db = Database(url, pool_size=3, application_name=f"faults-{name}")
-        self.scheduler.time.watch(db)
+        db = self._plain_database(url)
         self.points.watch(db)
-        self._databases.append(db)
         _ring_after_commit(db, lambda: self._wake_relays(url))
         return db
 
@@ -324,7 +291,8 @@ class World:
         for package, (name, table) in handlers.items():
             self.bus.declare(name, table)
             self._twin(f"{name}-consume", package, lambda process, name=name, table=table: [
-                ("consume", lambda: self._consume(process, name, table))
+                ("consume", lambda: self._consume(process, name, table)),
+                ("catch-up", lambda: self._catch_up(process, name, table)),
             ])  # fmt: skip
         self.bus.declare(trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS)
         for name, package in (("portfolio-service", "portfolio_service"), ("trade-executor", "trade_executor")):
@@ -335,7 +303,10 @@ class World:
             ("sweep", lambda: self._sweep(process))
         ])  # fmt: skip
         self._twin("trade-executor-consume", "trade_executor", lambda process: [
-            ("consume", lambda: self._take_orders(process))
+            ("consume", lambda: self._take_orders(process)),
+            ("catch-up", lambda: self._catch_up(
+                process, trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS
+            )),
         ])  # fmt: skip
         self._twin("trade-executor-worker", "trade_executor", lambda process: [("work", lambda: self._work(process))])
         self._twin("trade-executor-loop", "trade_executor", lambda process: [("loop", lambda: self._loop(process))])
@@ -345,10 +316,25 @@ class World:
             self.processes[f"{name}-{number}"] = Process(self, f"{name}-{number}", self.urls[package], begin)
 
     def _consume(self, process: Process, name: str, handlers: Any) -> None:
-        run_consumer(self.bus, process.db, consumer=name, handlers=handlers, stop=_never())
+        run_consumer(self.bus, process.db, consumer=name, handlers=handlers, stop=self.stop)
+
+    def _catch_up(self, process: Process, name: str, handlers: Any) -> None:
+        comparisons = [
+            CatchingUp(
+                process.db,
+                room,
+                consumer=name,
+                source_name=source,
+                handlers=handlers,
+                after_commit=(lambda: self.pump(ACCOUNT)) if name == trade_executor.consumers.CONSUMER else None,
+            )
+            for source, room in self.rooms.items()
+            if source in sources_of(handlers)
+        ]
+        catching_up.run(comparisons, name, self.stop)
 
     def _take_orders(self, process: Process) -> None:
-        trade_executor.consumers.run(self.bus, process.db, self, ACCOUNT, _never())
+        trade_executor.consumers.run(self.bus, process.db, self, ACCOUNT, self.stop)
 
     def _relay(self, process: Process, name: str) -> None:
         relay = Relay(process.db, self.bus, name=name)
@@ -367,15 +353,7 @@ class World:
             self._relays[process.url].remove(actor)
 
     def _sweep(self, process: Process) -> None:
-        clock = SystemClock()
-        while True:
-            try:
-                while sweeper.sweep_orders(process.db, clock) == sweeper.SWEEP_BATCH:
-                    pass
-                sweeper.finish_replacements(process.db, self.market, clock, self.portfolio_settings)
-            except DBAPIError:
-                self.counts["sweeper pauses"] += 1
-            self.scheduler.sleep(self.portfolio_settings.sweep_interval_s)
+        sweeper.run(process.db, self.market, SystemClock(), self.portfolio_settings, self.stop)
 
     def _desk(self, process: Process) -> Desk:
         clock = SystemClock()
@@ -388,10 +366,7 @@ class World:
                 self.scheduler.sleep(1.0)
 
     def _loop(self, process: Process) -> None:
-        desk = self._desk(process)
-        while True:
-            loop.guarded(loop.step, desk, ACCOUNT)
-            self.scheduler.sleep(self.settings.loop_seconds)
+        loop.run(self._desk(process), self.stop)
 
     def _work(self, process: Process) -> None:
         desk = self._desk(process)
@@ -453,35 +428,16 @@ class World:
         return True
 
 
-class Adapter(InProcessAdapter):
-    """The wire to the simulator with points before the first byte and after the last."""
+class Endless(threading.Event):
+    """The stop event of loops in virtual time: waiting for it lets others run, and it never comes (actors are killed)."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.simulator, sleep=world.scheduler.sleep)
-        self._world = world
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
 
-    def send(self, request: Any, **kwargs: Any) -> Any:
-        operation = _operation(request.method, request.path_url)
-        if operation is None:
-            return super().send(request, **kwargs)
-        self._world.points.reach("broker", operation, BEFORE)
-        try:
-            return super().send(request, **kwargs)
-        finally:
-            self._world.points.reach("broker", operation, AFTER)
-
-
-def _operation(method: str, path: str) -> str | None:
-    if method == "POST" and path.startswith("/orders/"):
-        return "place"
-    if method == "DELETE" and path.startswith("/orders/"):
-        return "cancel"
-    return {"/orders": "orders", "/trades": "trades"}.get(path.partition("?")[0]) if method == "GET" else None
-
-
-def _never() -> threading.Event:
-    """A stop that never comes: actors are killed, not stopped."""
-    return threading.Event()
+    def wait(self, timeout: float | None = None) -> bool:
+        self._scheduler.sleep(timeout or 0.0)
+        return False
 
 
 def _remember_notify(session: Any) -> None:
