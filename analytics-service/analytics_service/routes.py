@@ -1,6 +1,5 @@
 """/api/v1/analytics: a user's own summary, and the platform's for operators."""
 
-from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from analytics_service.schemas import PlatformAnalytics, UserAnalytics
 from analytics_service.summaries import TOP_DEFAULT, TOP_MAX, platform_summary, user_summary
 from common.auth import OpsUser, User, require_role
+from common.clock import DayInput
 from common.db import SessionDep
 from common.dependencies import ClockDep
 from common.errors import NotFound
@@ -48,7 +48,7 @@ def platform(
     session: SessionDep,
     clock: ClockDep,
     _: OpsUser,
-    since: Annotated[date | None, Query(description="First trading day; default: all days.")] = None,
+    since: Annotated[DayInput | None, Query(description="First trading day; default: all days.")] = None,
     top: Annotated[int, Query(ge=1, le=TOP_MAX, description="How many shares and reasons at most.")] = TOP_DEFAULT,
 ) -> PlatformAnalytics:
     """What all users did together; for operators."""

@@ -1,10 +1,15 @@
 """Time: aware UTC inside, IST at the edge, one injectable clock."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import Annotated, Protocol
 from zoneinfo import ZoneInfo
 
+from pydantic import AfterValidator, AwareDatetime
+
 IST = ZoneInfo("Asia/Kolkata")
+DAY_MIN, DAY_MAX = date(1900, 1, 1), date(2199, 12, 31)
+INSTANT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
+INSTANT_MAX = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -45,6 +50,26 @@ def _aware_utc(instant: datetime) -> datetime:
     if instant.tzinfo is None:
         raise ValueError(f"a naive datetime has no instant: {instant!r}")
     return instant.astimezone(UTC)
+
+
+def _instant(given: datetime) -> datetime:
+    if not INSTANT_MIN <= given <= INSTANT_MAX:
+        raise ValueError("must lie between the years 1970 and 2199")
+    return given.astimezone(UTC)
+
+
+InstantInput = Annotated[AwareDatetime, AfterValidator(_instant)]
+"""An instant in a request: with an offset, in UTC from here on, in a range that every calendar and database can do."""
+
+
+def _day(given: date) -> date:
+    if not DAY_MIN <= given <= DAY_MAX:
+        raise ValueError("must lie between the years 1900 and 2199")
+    return given
+
+
+DayInput = Annotated[date, AfterValidator(_day)]
+"""A day in a request, with room on both sides for the days around it."""
 
 
 def to_ist(instant: datetime) -> datetime:

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy.orm import Session
 
 from common.auth import require_service
+from common.clock import InstantInput
 from common.db import SessionDep
 from common.errors import Forbidden
 from common.events import Envelope
@@ -131,7 +132,7 @@ def outbox_router(readers: Mapping[str, frozenset[str]]) -> APIRouter:
         session: SessionDep,
         reader: Reader,
         types: Annotated[list[str], Query(alias="type", min_length=1, max_length=50)],
-        after: AwareDatetime,
+        after: InstantInput,
         after_id: Annotated[int, Query(ge=0, lt=2**63)] = 0,
         grace_s: Annotated[float, Query(ge=GRACE_MIN_S, le=GRACE_MAX_S)] = GRACE_MIN_S,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_MAX,

@@ -1,12 +1,12 @@
 """The trading calendar and an admin's overrides of it."""
 
-from datetime import date, time
+from datetime import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from common.auth import AdminUser, User
-from common.clock import trading_date
+from common.clock import DayInput, trading_date
 from common.dependencies import ClockDep, DatabaseDep
 from common.errors import Unprocessable
 from common.logging import get_logger
@@ -77,7 +77,7 @@ def put_override(
 
 @router.delete("/overrides/{on}")
 def delete_override(
-    on: date,
+    on: DayInput,
     reason: Annotated[Reason, Query()],
     admin: AdminUser,
     db: DatabaseDep,

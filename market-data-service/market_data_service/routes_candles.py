@@ -1,12 +1,12 @@
 """Daily candles."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
 from common.auth import User
-from common.clock import trading_date
+from common.clock import DayInput, trading_date
 from common.dependencies import ClockDep, DatabaseDep
 from market_data_service.asking import MarketDep, SourceDep, key_of, listing_of
 from market_data_service.candles import day_candles, wanted_span
@@ -28,9 +28,9 @@ def candles(
     clock: ClockDep,
     interval: Literal["day"] = "day",
     first: Annotated[
-        date | None, Query(alias="from", description="First day (IST); default a year before `to`")
+        DayInput | None, Query(alias="from", description="First day (IST); default a year before `to`")
     ] = None,
-    last: Annotated[date | None, Query(alias="to", description="Last day (IST); default and at most today")] = None,
+    last: Annotated[DayInput | None, Query(alias="to", description="Last day (IST); default and at most today")] = None,
 ) -> CandlesAnswer:
     """Daily candles, oldest first, adjusted for splits as the broker does it; today's is of the moment."""
     listing = listing_of(market, key_of(exchange, symbol))

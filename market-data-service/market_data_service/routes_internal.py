@@ -4,13 +4,12 @@ The three hot routes run on the event loop and answer from memory: they must not
 waits for the database.
 """
 
-from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
-from common.clock import Clock, trading_date
+from common.clock import Clock, DayInput, trading_date
 from common.dependencies import ClockDep, DatabaseDep
 from market_data_service.asking import (
     SERVICE_KEYS_MAX,
@@ -107,8 +106,8 @@ async def session(request: Request, i: Annotated[str | None, Query()] = None) ->
 @router.get("/candles")
 def candles(
     i: str,
-    first: Annotated[date, Query(alias="from")],
-    last: Annotated[date, Query(alias="to")],
+    first: Annotated[DayInput, Query(alias="from")],
+    last: Annotated[DayInput, Query(alias="to")],
     db: DatabaseDep,
     market: MarketDep,
     source: SourceDep,

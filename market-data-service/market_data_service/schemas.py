@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from common.clock import DayInput
 from common.money import SignedRupees
 from market_data_service.calendar import CalendarMode, DayKind, Origin, Status
 from market_data_service.market import FeedState
@@ -197,7 +198,7 @@ class CalendarAnswer(BaseModel):
 class OverrideRequest(_Request):
     """Declare a day: `holiday`, `trading_day` (regular hours), `special_session` (with hours), or `always_open`."""
 
-    date: date
+    date: DayInput
     kind: OverrideKind
     reason: Reason
     opens: WallTime | None = None

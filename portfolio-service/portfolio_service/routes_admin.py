@@ -1,6 +1,5 @@
 """What operators and administrators see and do: money of users, orders of all users, proof of the ledger."""
 
-from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from sqlalchemy.orm import Session
 from common import audit
 from common.audit import CallerAddress
 from common.auth import AdminUser, OpsUser
-from common.clock import trading_date
+from common.clock import DayInput, trading_date
 from common.db import SessionDep
 from common.dependencies import ClockDep
 from common.idempotency import IdempotencyKey, answer_once
@@ -23,7 +22,7 @@ from portfolio_service.schemas_money import AdminCashIn, CashMovedOut, LedgerChe
 
 router = APIRouter(prefix="/api/v1/admin", tags=["admin"])
 
-Text = Annotated[str | None, Query(max_length=40)]
+Text = Annotated[str | None, Query(max_length=40, pattern=r"^[\x20-\x7e]*$")]
 
 
 @router.post("/funds/deposit", status_code=201, responses={201: {"model": CashMovedOut}})
@@ -104,8 +103,8 @@ def list_orders(
     status: Text = None,
     symbol: Text = None,
     side: Side | None = None,
-    from_: Annotated[date | None, Query(alias="from")] = None,
-    to: date | None = None,
+    from_: Annotated[DayInput | None, Query(alias="from")] = None,
+    to: DayInput | None = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> AdminOrderPage:

@@ -1,6 +1,6 @@
 """Money of the caller: balances, paper top-ups, ledger rows, statements, and what a trade would be charged."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from common.auth import User
-from common.clock import trading_date
+from common.clock import DayInput, trading_date
 from common.db import SessionDep
 from common.dependencies import ClockDep
 from common.errors import Unprocessable
@@ -96,8 +96,8 @@ def list_transactions(
     clock: ClockDep,
     portfolio_id: UUID | None = None,
     holds: Annotated[bool, Query(description="Also show money and shares being held and released.")] = False,
-    from_: Annotated[date | None, Query(alias="from")] = None,
-    to: date | None = None,
+    from_: Annotated[DayInput | None, Query(alias="from")] = None,
+    to: DayInput | None = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Cursor = None,
 ) -> TransactionPage:
@@ -145,8 +145,8 @@ def get_statement(
     user: User,
     session: SessionDep,
     clock: ClockDep,
-    from_: Annotated[date | None, Query(alias="from")] = None,
-    to: date | None = None,
+    from_: Annotated[DayInput | None, Query(alias="from")] = None,
+    to: DayInput | None = None,
     portfolio_id: UUID | None = None,
 ) -> Response:
     """Cash of a portfolio over a period (default: this month so far): opening, entries, closing. CSV by Accept."""

@@ -1,7 +1,6 @@
 """Orders and trades of the caller."""
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from common.auth import User
+from common.clock import DayInput
 from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unprocessable
@@ -43,7 +43,7 @@ router = APIRouter(prefix="/api/v1", tags=["orders"])
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str | None, Query(max_length=200)]
-Text = Annotated[str | None, Query(max_length=40)]
+Text = Annotated[str | None, Query(max_length=40, pattern=r"^[\x20-\x7e]*$")]
 
 
 class BatchRefused(Unprocessable):
@@ -205,8 +205,8 @@ def list_orders(
     symbol: Text = None,
     side: Side | None = None,
     portfolio_id: UUID | None = None,
-    from_: Annotated[date | None, Query(alias="from")] = None,
-    to: date | None = None,
+    from_: Annotated[DayInput | None, Query(alias="from")] = None,
+    to: DayInput | None = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Cursor = None,
 ) -> OrderPage:
@@ -280,8 +280,8 @@ def list_trades(
     side: Side | None = None,
     portfolio_id: UUID | None = None,
     order_id: UUID | None = None,
-    from_: Annotated[date | None, Query(alias="from")] = None,
-    to: date | None = None,
+    from_: Annotated[DayInput | None, Query(alias="from")] = None,
+    to: DayInput | None = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Cursor = None,
 ) -> TradePage:

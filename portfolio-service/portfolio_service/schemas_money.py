@@ -7,7 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel as Answer
 from pydantic import ConfigDict, Field, StringConstraints
 
+from common.clock import DayInput
 from common.money import Rupees, SignedRupees, format_rupees
+from common.text import Printable, PrintableLines
 from portfolio_service.funds import Movement
 from portfolio_service.ledger import INR, Balance
 from portfolio_service.models import Portfolio
@@ -15,8 +17,8 @@ from portfolio_service.schemas import Body, Exchange, Quantity, Side
 from portfolio_service.statement import Statement
 from portfolio_service.valuation import HoldingRow, HoldingsTotal, PositionRow
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True)]
-Reason = Annotated[str, StringConstraints(min_length=3, max_length=300, strip_whitespace=True)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True), Printable]
+Reason = Annotated[str, StringConstraints(min_length=3, max_length=300, strip_whitespace=True), Printable]
 Amount = Annotated[Rupees, Field(gt=0)]
 
 
@@ -24,7 +26,7 @@ class PortfolioIn(Body):
     """A portfolio to open, or its new name."""
 
     name: Name
-    description: Annotated[str, StringConstraints(max_length=500)] | None = None
+    description: Annotated[str, StringConstraints(max_length=500), PrintableLines] | None = None
 
 
 class FundsOut(Answer):
@@ -308,7 +310,7 @@ class ChargesIn(Body):
     product: Literal["CNC", "MIS"] = "CNC"
     quantity: Annotated[Quantity, Field(gt=0, le=10_000_000)]
     price: Amount
-    trade_date: date | None = None
+    trade_date: DayInput | None = None
 
 
 class ChargesOut(Answer):

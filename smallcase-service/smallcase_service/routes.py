@@ -12,6 +12,7 @@ from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unavailable
 from common.idempotency import IdempotencyKey, answer_once
+from common.text import printable_lines
 from smallcase_service import service
 from smallcase_service.composition import not_valued, value
 from smallcase_service.schemas import (
@@ -23,7 +24,6 @@ from smallcase_service.schemas import (
     SmallcasePage,
     VersionList,
     VersionOut,
-    printable,
 )
 
 PATH = "/api/v1/smallcases"
@@ -75,7 +75,7 @@ def list_smallcases(
     q: Annotated[
         str | None,
         Query(min_length=1, max_length=SEARCH_LENGTH_MAX, description="Part of the name or description."),
-        AfterValidator(lambda text: text if text is None else printable(text)),
+        AfterValidator(lambda text: text if text is None else printable_lines(text)),
     ] = None,
     cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Limit = service.PAGE_DEFAULT,

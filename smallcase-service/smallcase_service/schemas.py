@@ -1,16 +1,16 @@
 """Request and answer bodies of smallcases. Rupees are decimal strings here, instants Indian time."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from common.clock import to_ist
 from common.market_data import Instrument, Key, Price
 from common.money import BPS_ONE, SignedRupees
+from common.text import PrintableLines
 from smallcase_service.composition import CONSTITUENTS_MAX, Constituent, Valuation
 from smallcase_service.models import Smallcase, SmallcaseVersion
 from smallcase_service.service import Draft, Page, Snapshot, Visibility
@@ -21,21 +21,14 @@ REASON_LENGTH_MAX = 500
 SEARCH_LENGTH_MAX = 100
 
 
-def printable(text: str) -> str:
-    """Text without control characters but line breaks; raises ValueError. PostgreSQL cannot store NUL."""
-    if any(unicodedata.category(character).startswith("C") and character != "\n" for character in text):
-        raise ValueError("must not contain control characters")
-    return text
-
-
 def _text(length_min: int, length_max: int) -> StringConstraints:
     return StringConstraints(strip_whitespace=True, min_length=length_min, max_length=length_max)
 
 
 IstDateTime = Annotated[datetime, PlainSerializer(lambda instant: to_ist(instant).isoformat(), return_type=str)]
-Name = Annotated[str, _text(1, NAME_LENGTH_MAX), AfterValidator(printable)]
-Description = Annotated[str, _text(0, DESCRIPTION_LENGTH_MAX), AfterValidator(printable)]
-Reason = Annotated[str, _text(1, REASON_LENGTH_MAX), AfterValidator(printable)]
+Name = Annotated[str, _text(1, NAME_LENGTH_MAX), PrintableLines]
+Description = Annotated[str, _text(0, DESCRIPTION_LENGTH_MAX), PrintableLines]
+Reason = Annotated[str, _text(1, REASON_LENGTH_MAX), PrintableLines]
 Symbol = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Z0-9&_\-]+$")]
 Exchange = Annotated[str, Field(pattern=r"^[A-Z]{2,6}$")]
 WeightBps = Annotated[int, Field(strict=True, ge=1, le=BPS_ONE, description="Basis points; 10,000 are 100 %.")]

@@ -1,15 +1,14 @@
 """What operators see and may do: blocks, attempts, fills, allocations, queue, breaks."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime
 
 from common import audit
 from common.audit import CallerAddress
 from common.auth import AdminUser, OpsUser, require_role
+from common.clock import InstantInput
 from common.db import SessionDep
 from trade_executor import breaks, control, cutting, queries, schemas, settling
 from trade_executor.desk import Desk
@@ -18,7 +17,7 @@ PAGE_MAX = 200
 OFFSET_MAX = 100_000
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Offset = Annotated[int, Query(ge=0, le=OFFSET_MAX)]
-Symbol = Annotated[str | None, Query(max_length=64)]
+Symbol = Annotated[str | None, Query(max_length=64, pattern=r"^[\x20-\x7e]*$")]
 BlockState = Literal["SEALED", "WORKING", "FROZEN", "DONE"]
 AttemptState = Literal[
     "INTENT", "SENDING", "ACKED", "REFUSED", "UNKNOWN", "LOST", "VOID", "GHOST", "CLOSED", "COMPLETE", "CANCELLED",
@@ -109,10 +108,9 @@ def get_queue(request: Request, session: SessionDep) -> Any:
 
 
 @router.get("/summary", response_model=schemas.SummaryOut)
-def get_summary(session: SessionDep, since: AwareDatetime | None = None) -> Any:
+def get_summary(session: SessionDep, since: InstantInput | None = None) -> Any:
     """Counts, ratios and totals since an instant (default: ever)."""
-    instant: datetime | None = since
-    return queries.summary(session, instant)
+    return queries.summary(session, since)
 
 
 @router.get("/breaks", response_model=schemas.Page[schemas.BreakOut])

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from common.money import SignedRupees
+from common.text import Printable
 
 T = TypeVar("T")
 Price = Annotated[Decimal, PlainSerializer(str, return_type=str)]
@@ -27,13 +28,13 @@ class _Out(BaseModel):
 class SwitchRequest(_In):
     """Why somebody moves the kill switch."""
 
-    reason: str = Field(min_length=3, max_length=500)
+    reason: Annotated[str, Field(min_length=3, max_length=500), Printable]
 
 
 class CloseBreakRequest(_In):
     """How a break was dealt with."""
 
-    reason: str = Field(min_length=3, max_length=1_000)
+    reason: Annotated[str, Field(min_length=3, max_length=1_000), Printable]
 
 
 class SessionRequest(_In):

@@ -1,12 +1,13 @@
 """Bodies of requests and answers. Extra fields are refused; text is trimmed and holds no control characters."""
 
-import unicodedata
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, WithJsonSchema
 
+from common.clock import DayInput
+from common.text import Printable
 from user_service.account_states import AccountStatus, KycStatus, Role
 from user_service.emails import EMAIL_LENGTH_MAX, parse_email
 from user_service.identity_rules import mask_pan, parse_pan, parse_phone
@@ -16,13 +17,6 @@ from user_service.passwords import PASSWORD_LENGTH_MAX
 TOKEN_LENGTH_MAX = 4096
 
 
-def _printable(text: str) -> str:
-    # Category C: control characters, also NUL, which PostgreSQL cannot store, and direction overrides.
-    if any(unicodedata.category(character).startswith("C") for character in text):
-        raise ValueError("must not contain control characters")
-    return text
-
-
 Email = Annotated[
     str,
     StringConstraints(max_length=EMAIL_LENGTH_MAX),
@@ -30,15 +24,9 @@ Email = Annotated[
     WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_LENGTH_MAX}),
 ]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=PASSWORD_LENGTH_MAX)]
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), AfterValidator(_printable)
-]
-Reason = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_printable)
-]
-PostalAddress = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=5, max_length=300), AfterValidator(_printable)
-]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Printable]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), Printable]
+PostalAddress = Annotated[str, StringConstraints(strip_whitespace=True, min_length=5, max_length=300), Printable]
 Phone = Annotated[str, StringConstraints(max_length=32), AfterValidator(parse_phone)]
 Pan = Annotated[str, StringConstraints(max_length=16), AfterValidator(parse_pan)]
 TotpCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
@@ -119,7 +107,7 @@ class CloseAccountBody(Body):
 class KycBody(Body):
     legal_name: Name
     pan: Pan
-    date_of_birth: date
+    date_of_birth: DayInput
     address: PostalAddress
 
 
