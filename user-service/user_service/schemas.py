@@ -6,7 +6,6 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, WithJsonSchema
 
-from common.clock import DayInput
 from common.text import Printable
 from user_service.account_states import AccountStatus, KycStatus, Role
 from user_service.emails import EMAIL_LENGTH_MAX, parse_email
@@ -107,7 +106,7 @@ class CloseAccountBody(Body):
 class KycBody(Body):
     legal_name: Name
     pan: Pan
-    date_of_birth: DayInput
+    date_of_birth: date
     address: PostalAddress
 
 
