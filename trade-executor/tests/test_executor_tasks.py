@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from common.bus import DELIVERY_LIMIT
 from common.consumers import handle
 from common.events import Envelope
 from common.testing import eventually
@@ -114,7 +115,8 @@ def test_the_settings_that_keep_messages_safe(setting, value):
 def test_queues_at_rabbitmq_are_quorum_queues_with_dead_letters():
     [queue] = tasks.make_celery("amqp://127.0.0.1//").conf.task_queues
     assert queue.queue_arguments["x-queue-type"] == "quorum"
-    assert queue.queue_arguments["x-delivery-limit"] == tasks.DELIVERY_LIMIT
+    assert queue.queue_arguments["x-delivery-limit"] == DELIVERY_LIMIT - 1
+    assert queue.queue_arguments["x-overflow"] == "reject-publish"
     assert queue.queue_arguments["x-dead-letter-exchange"] == "trade_executor.dead"
     [plain] = tasks.make_celery("memory://").conf.task_queues
     assert plain.queue_arguments is None

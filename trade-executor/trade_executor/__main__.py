@@ -2,14 +2,16 @@
 
 import argparse
 from functools import cache, partial
+from uuid import uuid4
 
-from common import audit_chain
+from common import audit_chain, catching_up
+from common.catching_up import catching_up_of
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database, run_migrations
 from common.logging import configure
 from common.outbox import Relay
-from common.process import authenticator_from, bus_from, market_from, run_until_signal, serve
+from common.process import authenticator_from, bus_from, identity_from, market_from, run_until_signal, serve
 from trade_executor import consumers, loop, tasks
 from trade_executor.app import create_app
 from trade_executor.config import SERVICE, Settings
@@ -50,15 +52,31 @@ def _run(command: str, settings: Settings, url: str) -> None:
             desk = _desk(settings, db)
             run_until_signal([partial(loop.run, desk), partial(audit_chain.run, db, SERVICE)])
         else:
-            wakeup = CeleryWakeup(tasks.make_celery(settings.celery_broker_url))
+            wakeup = CeleryWakeup(tasks.make_celery(settings.celery_broker_url, queue=settings.celery_queue))
             if command == "consume":
-                bus = bus_from(settings)
-                run_until_signal([lambda stop: consumers.run(bus, db, wakeup, settings.account, stop)])
+                _consume(settings, db, wakeup)
             else:
                 _serve(settings, db, wakeup)
             wakeup.close()
     finally:
         db.dispose()
+
+
+def _consume(settings: Settings, db: Database, wakeup: CeleryWakeup) -> None:
+    bus = bus_from(settings)
+    comparisons = catching_up_of(
+        settings,
+        db,
+        identity_from(settings, SERVICE),
+        handlers=consumers.HANDLERS,
+        after_commit=lambda: wakeup.pump(settings.account),
+    )
+    run_until_signal(
+        [
+            lambda stop: consumers.run(bus, db, wakeup, settings.account, stop),
+            lambda stop: catching_up.run(comparisons, SERVICE, stop),
+        ]
+    )
 
 
 def _serve(settings: Settings, db: Database, wakeup: CeleryWakeup) -> None:
@@ -82,12 +100,12 @@ def _work(settings: Settings, url: str) -> None:
         # Asked for in the child with its first task: connections do not survive a fork.
         return _desk(settings, _database(settings, url, "worker"))
 
-    celery = tasks.make_celery(settings.celery_broker_url, desk=desk)
-    if settings.celery_broker_url.startswith(("amqp", "pyamqp")):
+    celery = tasks.make_celery(settings.celery_broker_url, desk=desk, queue=settings.celery_queue)
+    if tasks.is_rabbitmq(settings.celery_broker_url):
         tasks.declare_dead_letters(celery)
     celery.worker_main(
         ["worker", "--loglevel=WARNING", f"--concurrency={WORKER_CHILDREN}", "--without-gossip", "--without-mingle",
-         "--hostname=trade-executor-%i@%h"]
+         f"--hostname={SERVICE}-{uuid4().hex[:8]}@%h"]
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ class Settings(ServiceSettings):
     port: int = Field(default=8004, ge=1, le=65535)
     account: str = Field(default="pool", pattern=r"^[a-z0-9_.-]{1,64}$")
     celery_broker_url: str = "memory://"
+    celery_queue: str = Field(default="trade_executor", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Where wake-ups wait; its dead letters are in `<queue>.dead`."""
 
     # --- the broker -----------------------------------------------------------------------------------------------
     kite_root: str = "http://127.0.0.1:9010"

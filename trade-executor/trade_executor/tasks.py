@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from common.logging import bound, get_logger
+from common.queues import DEAD_WAKEUPS_MAX, dead_arguments, dead_queue, work_arguments
 from trade_executor import loop, polling
 from trade_executor.config import SERVICE
 from trade_executor.desk import Desk
@@ -21,9 +22,12 @@ from trade_executor.wakeup import OBSERVE_TASK, PUMP_TASK, SWEEP_TASK
 log = get_logger(__name__)
 
 QUEUE = "trade_executor"
-DELIVERY_LIMIT = 10
+RING_TIMEOUT_S = 2.0
+"""How long one step of handing a wake-up to RabbitMQ may take: connecting, writing, being confirmed."""
 MEMORY_POLLING_S = 0.02
 WORKER_STOP_TIMEOUT_S = 10.0
+WORKER_LOST_WAIT_S = 1.0
+"""How long after a child's death its wake-up is given back."""
 _STEPS: Mapping[str, Callable[[Desk, str], object]] = {
     PUMP_TASK: pump,
     OBSERVE_TASK: polling.observe,
@@ -44,8 +48,20 @@ def make_celery(
     process that only rings needs none.
     """
     celery = Celery(SERVICE, broker=broker_url, set_as_current=False)
-    on_rabbit = broker_url.startswith(("amqp", "pyamqp"))
-    options = {"confirm_publish": True} if on_rabbit else {"polling_interval": MEMORY_POLLING_S}
+    on_rabbit = is_rabbitmq(broker_url)
+    if not on_rabbit:
+        options: dict[str, Any] = {"polling_interval": MEMORY_POLLING_S}
+    elif desk is not None:
+        options = {"confirm_publish": True}
+    else:
+        # Without limits of its own a wait for a confirm or for the broker's greeting never ends. A worker may not have
+        # them: its connection is silent for as long as there is nothing to do.
+        options = {
+            "confirm_publish": True,
+            "read_timeout": RING_TIMEOUT_S,
+            "write_timeout": RING_TIMEOUT_S,
+            "max_retries": 0,
+        }
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -56,12 +72,14 @@ def make_celery(
         task_queues=[_queue(queue, quorum=on_rabbit)],
         task_time_limit=120,
         worker_prefetch_multiplier=1,
+        worker_lost_wait=WORKER_LOST_WAIT_S,
         worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_timeout=RING_TIMEOUT_S,
         broker_transport_options={**options, **(transport_options or {})},
     )
     for name, work in _STEPS.items():
@@ -69,29 +87,27 @@ def make_celery(
     return celery
 
 
+def is_rabbitmq(broker_url: str) -> bool:
+    """Whether a transport is RabbitMQ."""
+    return broker_url.startswith(("amqp", "pyamqp"))
+
+
 def _queue(name: str, *, quorum: bool) -> Queue:
     exchange = Exchange(name, type="direct", durable=True)
     if not quorum:
         return Queue(name, exchange, routing_key=name)
-    # A limit without dead letters would delete a poisoned wake-up in silence; default overflow would weaken the queue.
-    arguments = {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": DELIVERY_LIMIT,
-        "x-dead-letter-exchange": f"{name}.dead",
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
+    arguments = dict(work_arguments(dead_exchange=dead_queue(name)))
     return Queue(name, exchange, routing_key=name, durable=True, queue_arguments=arguments)
 
 
 def declare_dead_letters(celery: Celery) -> None:
     """Make the queue exist that poisoned wake-ups end in (RabbitMQ only). An operator may purge it at any time."""
-    name = f"{celery.conf.task_default_queue}.dead"
+    name = dead_queue(celery.conf.task_default_queue)
     dead = Queue(
         name,
         Exchange(name, type="fanout", durable=True),
         durable=True,
-        queue_arguments={"x-queue-type": "quorum", "x-max-length": 10_000},
+        queue_arguments=dict(dead_arguments(length_max=DEAD_WAKEUPS_MAX)),
     )
     with celery.connection_for_write() as connection:
         dead(connection.default_channel).declare()

@@ -4,8 +4,9 @@ import threading
 import time
 from typing import Protocol
 
+from amqp.exceptions import AMQPError
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from common.logging import get_logger
 
@@ -16,6 +17,8 @@ OBSERVE_TASK = "trade_executor.observe_account"
 SWEEP_TASK = "trade_executor.sweep_account"
 RING_PAUSE_S = 0.02
 """Rings within this time become one: a burst of orders needs one look, not one each."""
+SEND_TIMEOUT_S = 2.0
+"""Without it the wait for a confirm has no end; see also `tasks.make_celery`."""
 
 
 class Wakeup(Protocol):
@@ -83,6 +86,8 @@ class CeleryWakeup:
 
     def _send(self, task: str, account: str) -> None:
         try:
-            self._celery.send_task(task, args=[account], retry=False)
-        except (OperationalError, OSError) as error:
+            self._celery.send_task(
+                task, args=[account], retry=False, timeout=SEND_TIMEOUT_S, confirm_timeout=SEND_TIMEOUT_S
+            )
+        except (KombuError, AMQPError, OSError) as error:
             log.warning("wakeup.not_sent", task=task, error=type(error).__name__)
