@@ -25,6 +25,8 @@ from tests.faults.world import PACKAGES, ROUGH, SYMBOLS, Weather, World
 ORDERS_PER_SECOND = 20.0
 """Of virtual time: the pace at which users send."""
 QUIET_WITHIN_S = 3_600.0
+SETTLE_S = 60.0
+"""How long everything has to be at rest: longer than catching up with what the bus lost takes."""
 CHECK_EVERY_S = 60.0
 DRILL_EVERY_S = 120.0
 
@@ -124,7 +126,7 @@ def run_seed(
         giving_up = world.scheduler.spawn("giving-up", traders.cancel_what_rests)
         try:
             quiet = world.scheduler.run(
-                Quiet(world, books, giving_up, traders), until_s=world.scheduler.time.now_s + QUIET_WITHIN_S
+                Quiet(world, books, giving_up, SETTLE_S), until_s=world.scheduler.time.now_s + QUIET_WITHIN_S
             )
         except Stuck as stuck:
             quiet = False
@@ -154,7 +156,8 @@ class Quiet:
     world: World
     books: Books
     giving_up: Any
-    traders: Traders
+    """Whoever still sends requests."""
+    settle_s: float
     next_look_s: float = 0.0
     since: float | None = None
 
@@ -184,13 +187,10 @@ class Quiet:
         """A little longer than catching up takes, so that what was lost on the bus has been fetched."""
         if self.since is None:
             self.since = now
-        return now - self.since >= SETTLE_S
+        return now - self.since >= self.settle_s
 
     def _count(self, package: str, statement: str) -> int:
         return int(self.books.rows(package, statement)[0][0])
-
-
-SETTLE_S = 120.0
 
 
 def _figures(result: Result, world: World, books: Books) -> None:
