@@ -19,7 +19,9 @@ from common.money import parse_rupees
 from scripts.demo import SHARES, kyc_form, limit_price, order
 from scripts.demo_client import Client, DemoFailed, password
 
-SYMBOLS = SHARES[:12]
+SYMBOLS = SHARES
+RESTING_SYMBOLS = SHARES[-4:]
+"""Orders that rest hold up the opposite side of their share; the others trade freely."""
 FUNDS_RUPEES = "800000.00"
 ATTEMPT_TIMEOUT_S = 6.0
 CARELESS_TIMEOUT_S = 0.15
@@ -170,12 +172,12 @@ class Load:
         quantity = quantity or self.rng.randint(1, 12)
         sign = 1 if side == "BUY" else -1
         dice = self.rng.random()
-        if dice < 0.5:
+        if symbol in RESTING_SYMBOLS and dice < 0.4:
+            price = limit_price(self.quotes[symbol], -sign * self.rng.choice((50, 200)))
+            return order(symbol, side, quantity, price, validity="TTL", ttl_minutes=1)
+        if dice < 0.7:
             return order(symbol, side, quantity)
-        if dice < 0.75:
-            return order(symbol, side, quantity, limit_price(self.quotes[symbol], sign * 100))
-        price = limit_price(self.quotes[symbol], -sign * self.rng.choice((50, 150, 250)))
-        return order(symbol, side, quantity, price, validity="TTL", ttl_minutes=1)
+        return order(symbol, side, quantity, limit_price(self.quotes[symbol], sign * 100))
 
     async def _sell(self, trader: Trader) -> None:
         held = await self._call(trader, "GET", "/api/v1/holdings")

@@ -15,7 +15,7 @@ import httpx
 import psycopg2
 
 from common.db import Database
-from kite_simulator.engine.faults import STANDARD
+from kite_simulator.engine.faults import STANDARD, preset
 from portfolio_service import ledger_check
 from scripts.demo_client import Client
 from tests.chaos import checker, figures
@@ -56,6 +56,8 @@ class Plan:
     hold_max_s: float
     accept_delay_max_s: float
     """How late an order that the exchange sits on may arrive; also bounds the wait for quiet."""
+    preset: str = "standard"
+    """Of the exchange's faults."""
 
 
 def run(plan: Plan, directory: Path, tell: Tell) -> figures.Figures:
@@ -102,9 +104,9 @@ async def _run(plan: Plan, platform: Platform, tell: Tell) -> figures.Figures:
 
 
 def faults(plan: Plan) -> dict[str, Any]:
-    """The simulator's standard rates, no promise later than the run waits for."""
+    """The rates of a preset, no promise later than the run waits for."""
     late = min(plan.accept_delay_max_s, STANDARD.accept_delay_s[1])
-    rates = STANDARD.model_copy(update={"accept_delay_s": (1.0, late), "stuck_s": (late, late)})
+    rates = preset(plan.preset).model_copy(update={"accept_delay_s": (1.0, late), "stuck_s": (late, late)})
     return rates.model_dump(mode="json", exclude_defaults=True)
 
 
