@@ -37,7 +37,7 @@ SETTLE_S = 15.0
 NOT_ON_THE_PATH = {
     "audit_chain.run": "links audit rows; tested with its own room",
     "key_rotation.rotate": "an operator's command; tested with its own room",
-    "routes_broker._record_login": "a person's login over HTTP",
+    "routes_broker._record_asked": "a person's login over HTTP",
     "sessions.access_token": "asked by market-data-service over HTTP",
     "routes_orders.exit_trade": "reads a lot before an order like any other",
     "routes_portfolios._chosen": "reads only",

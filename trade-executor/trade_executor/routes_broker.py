@@ -176,17 +176,18 @@ def _mac(settings: Settings, body: str) -> str:
 def _logged_in(state: Any, request_token: str, actor: str, address: str) -> dict[str, Any]:
     access: KiteAccess = state.access
     account = state.settings.account
-    _record_login(state.db, "broker.login_asked", actor, account, address)
-    row = access.login(account, request_token, actor=actor)
-    _record_login(state.db, "broker.login", actor, account, address, session_id=str(row.session_id))
+    _record_asked(state.db, actor, account, address)
+    row = access.login(account, request_token, actor=actor, address=address)
     state.wakeup.pump(account)
     return {"account": account, "session": row}
 
 
-def _record_login(db: Database, action: str, actor: str, account: str, address: str, **details: Any) -> None:
-    # Written down before the broker is asked and again afterwards: no login is without a row, whatever dies in between.
+def _record_asked(db: Database, actor: str, account: str, address: str) -> None:
+    # Before the broker is asked: no attempt is without a row, whatever dies in between. The login writes its own.
     with db.transaction() as session:
-        audit.record(session, Actor("operator", actor), action, target=f"account:{account}", address=address, **details)
+        audit.record(
+            session, Actor("operator", actor), "broker.login_asked", target=f"account:{account}", address=address
+        )
 
 
 def _columns(row: Any) -> Mapping[str, Any]:

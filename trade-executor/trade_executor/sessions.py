@@ -15,6 +15,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from common import audit
+from common.audit import Actor
 from common.clock import Clock, trading_date
 from common.config import InvalidSettings
 from common.db import Database
@@ -24,13 +26,14 @@ from trade_executor import control
 from trade_executor.brokers.base import Broker, BrokerReadFailed, BrokerSessionExpired
 from trade_executor.brokers.kite import KiteBroker
 from trade_executor.brokers.session import exchange_request_token, login_url, simulator_request_token
-from trade_executor.config import Settings
+from trade_executor.config import SERVICE, Settings
 from trade_executor.credentials import Sealer
 from trade_executor.models import BrokerAccount, BrokerSession
 
 log = get_logger(__name__)
 
 AUTO_LOGIN = "auto-login"
+SYSTEM = Actor("system", SERVICE)
 FRESH_S = 0.5
 """How long a process uses a session without looking at its row; a dead one is told by the broker anyway."""
 
@@ -151,11 +154,17 @@ class KiteAccess:
 
     def end(self, session_id: UUID, reason: str) -> None:
         with self._db.transaction() as session:
-            session.execute(
+            ended = session.scalar(
                 sa.update(BrokerSession)
                 .where(BrokerSession.session_id == session_id, BrokerSession.ended_at.is_(None))
                 .values(ended_at=sa.func.clock_timestamp(), ended_reason=reason)
+                .returning(BrokerSession.account)
             )
+            if ended is not None:
+                target = f"account:{ended}"
+                audit.record(
+                    session, SYSTEM, "broker.session_ended", target=target, reason=reason, session_id=str(session_id)
+                )
         with self._lock:
             self._fresh.clear()
         log.warning("broker.session_ended", session_id=str(session_id), reason=reason)
@@ -174,8 +183,11 @@ class KiteAccess:
             except (BrokerReadFailed, LoginRefused, BrokerUnreachable) as error:
                 log.warning("broker.auto_login_failed", account=account, error=type(error).__name__, detail=str(error))
 
-    def login(self, account: str, request_token: str, *, actor: str) -> BrokerSession:
-        """Exchange a request token for the day's session; earlier ones end. Raises LoginRefused, BrokerUnreachable."""
+    def login(self, account: str, request_token: str, *, actor: str, address: str = "") -> BrokerSession:
+        """Exchange a request token for the day's session; earlier ones end. Raises LoginRefused, BrokerUnreachable.
+
+        `actor` is the operator's id and `address` where he called from, or AUTO_LOGIN.
+        """
         api_key, secret = self.credentials(account)
         try:
             data = exchange_request_token(
@@ -209,6 +221,10 @@ class KiteAccess:
                 .values(ended_at=sa.func.clock_timestamp(), ended_reason="a newer login")
             )
             session.add(row)
+            who = SYSTEM if actor == AUTO_LOGIN else Actor("operator", actor)
+            audit.record(
+                session, who, "broker.login", target=f"account:{account}", address=address, session_id=str(session_id)
+            )
         with self._lock:
             self._fresh.clear()
         log.info("broker.session_started", account=account, session_id=str(session_id), actor=actor)
