@@ -14,6 +14,7 @@ from api_gateway.routing import (
     PUBLIC_PATHS,
     resolve,
 )
+from common.openapi import PROBLEM_SCHEMA
 
 Document = dict[str, Any]
 
@@ -26,27 +27,11 @@ _MERGED_KINDS = ("schemas", "responses", "parameters", "examples", "requestBodie
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
 
-_PROBLEM_SCHEMA: Document = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457 problem; `code` is stable, further members carry facts.",
-    "required": ["type", "title", "status", "code", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
-    "additionalProperties": True,
-}
-
 
 def merge(documents: Mapping[str, Document], *, title: str, version: str, missing: Mapping[str, str]) -> Document:
     """The public document of the platform: `documents` by room; `missing` tells why a room is not in it."""
     paths: Document = {}
-    components: Document = {"schemas": {PROBLEM: _PROBLEM_SCHEMA}}
+    components: Document = {"schemas": {PROBLEM: PROBLEM_SCHEMA}}
     for room, document in documents.items():
         for kind, name, component in _components(document):
             components.setdefault(kind, {})[_prefixed(room, name)] = _with_refs(component, room)

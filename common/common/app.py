@@ -20,6 +20,7 @@ from common.errors import AppError, install_error_handlers
 from common.events import readers_of
 from common.http import REQUEST_ID_HEADER
 from common.logging import bound, get_logger
+from common.openapi import describe_problems
 from common.outbox_reading import outbox_router
 
 log = get_logger(__name__)
@@ -150,6 +151,7 @@ def service_app(
     for key, value in (state or {}).items():
         setattr(app.state, key, value)
     install_error_handlers(app)
+    describe_problems(app)
     database = {"db": _database_check(db, package)} if db is not None else {}
     app.include_router(health_router({**database, **(checks or {})}))
     if db is not None and (readers := readers_of(name)):
