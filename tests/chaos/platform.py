@@ -15,6 +15,7 @@ from pathlib import Path
 from common.db import Database
 from scripts.embedded_environment import PREFIXES, ROOMS, prepare
 from scripts.embedded_servers import DATABASES
+from tests.chaos.keeper import Keeper
 from tests.chaos.processes import Spec, Supervisor
 from tests.chaos.proxies import Proxies
 from tests.chaos.servers import Cache, Postgres, Rabbit, ServerDidNotStart, free_port, wait_for
@@ -69,11 +70,13 @@ def started(directory: Path, *, seed: int, settings: dict[str, str], tell: Calla
     """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends."""
     (directory / "logs").mkdir()
     with ExitStack() as stack:
-        rabbit = Rabbit(directory)
+        keeper = Keeper(directory)
+        stack.callback(keeper.stop)
+        rabbit = Rabbit(directory, keeper.watch)
         stack.callback(rabbit.stop)
-        postgres = Postgres(directory)
+        postgres = Postgres(directory, keeper.watch)
         stack.callback(postgres.stop)
-        cache = Cache(directory)
+        cache = Cache(keeper.watch)
         stack.callback(cache.stop)
         postgres.create()
         postgres.make_databases(DATABASES.values())
@@ -87,7 +90,7 @@ def started(directory: Path, *, seed: int, settings: dict[str, str], tell: Calla
         environ = _environ(directory, postgres, cache, addresses, ports, simulator_port, seed) | settings
         _migrate(environ)
         passwords = _operators(postgres)
-        supervisor = Supervisor(directory, tell)
+        supervisor = Supervisor(directory, tell, keeper.watch)
         stack.callback(supervisor.stop)
         supervisor.start(_specs(environ, addresses, ports, simulator_port))
         _await_work(supervisor)

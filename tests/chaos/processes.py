@@ -69,9 +69,10 @@ class Running:
 class Supervisor:
     """Starts specs and keeps them running from a thread of its own until stopped."""
 
-    def __init__(self, directory: Path, tell: Callable[..., None]) -> None:
+    def __init__(self, directory: Path, tell: Callable[..., None], watch: Callable[[int], None]) -> None:
         self._directory = directory
         self._tell = tell
+        self._watch_over = watch
         self._running: dict[str, Running] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -177,6 +178,7 @@ class Supervisor:
                 cwd=self._directory, env=dict(spec.environ), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
+        self._watch_over(running.process.pid)
         running.started_at = time.monotonic()
         running.starts += 1
         if running.recovery is not None:

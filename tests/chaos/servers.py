@@ -31,6 +31,8 @@ POSTGRES_SYSTEM_USER = "embedded_postgres"
 RABBIT_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/opt/homebrew/sbin"))
 """Where the unwrapped scripts are; the packaged wrappers switch to a user that owns nothing here."""
 READ, EXECUTE = 0o044, 0o011
+Watch = Callable[[int], None]
+"""Told the id of every process that is started here."""
 
 
 psycopg2.extras.register_uuid()
@@ -63,8 +65,9 @@ def wait_for(probe: Callable[[], bool], what: str, timeout_s: float = START_TIME
 class Postgres:
     """A PostgreSQL server from a wheel, on TCP, with fsync on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, watch: Watch) -> None:
         self.port = free_port()
+        self._watch = watch
         self._data = directory / "postgres"
         self._log = directory / "logs" / "postgres.log"
         self._user = POSTGRES_SYSTEM_USER if os.geteuid() == 0 else None
@@ -104,6 +107,7 @@ class Postgres:
                 user=self._user, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
+        self._watch(self._process.pid)
         wait_for(self.answers, f"PostgreSQL (log: {self._log})")
 
     def answers(self) -> bool:
@@ -164,8 +168,9 @@ class Postgres:
 class Rabbit:
     """A RabbitMQ node of its own, with its own name registry (epmd), under the run's directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, watch: Watch) -> None:
         self._scripts = _rabbit_scripts()
+        self._watch = watch
         self.port = free_port()
         self._directory = directory / "rabbitmq"
         self._log = directory / "logs" / "rabbitmq.log"
@@ -216,6 +221,7 @@ class Rabbit:
                 [_epmd_binary(), "-port", str(self._epmd_port)],
                 env=self._environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
+        self._watch(self._epmd.pid)
         self.start()
 
     def start(self) -> None:
@@ -225,6 +231,7 @@ class Rabbit:
                 [self._scripts / "rabbitmq-server"],
                 env=self._environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
+        self._watch(self._process.pid)
         self.wait()
 
     def wait(self) -> None:
@@ -276,10 +283,10 @@ class Rabbit:
 class Cache:
     """A Redis-compatible server that keeps nothing."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, watch: Watch) -> None:
         self.port = free_port()
+        self._watch = watch
         self._server: ValkeyServer | None = None
-        self._directory = directory
 
     @property
     def url(self) -> str:
@@ -290,6 +297,8 @@ class Cache:
         """Start empty."""
         self._server = ValkeyServer(port=self.port, save="", appendonly="no")
         self._server.start()
+        with redis.Redis.from_url(self.url) as client:
+            self._watch(client.info("server")["process_id"])
 
     def stop(self) -> None:
         """Stop; everything in it is gone."""
