@@ -107,6 +107,10 @@ def _fresh_break(person: Person) -> None:
     person.things["break_id"] = str(row["break_id"])
 
 
+def _fresh_run(person: Person) -> None:
+    person.things["run_id"] = person.post("/ops/reconciliation")["run_id"]
+
+
 def _switch(state: str) -> Make:
     statement = (
         "UPDATE control SET trading_state = :state, resume_requested_by = NULL, resume_requested_at = NULL,"
@@ -359,6 +363,12 @@ RULES: dict[tuple[str, str], Rule] = {
         ("GET", f"{V1}/ops/{name}"): Rule(OPS)
         for name in ("accounts", "attempts", "blocks", "breaks", "control", "fills", "queue", "summary")
     },
+    **{("GET", f"{V1}/ops/{name}"): Rule(OPS) for name in ("days", "house-fills", "reconciliation")},
+    ("POST", f"{V1}/ops/reconciliation"): Rule(OPS),
+    ("GET", f"{V1}/ops/reconciliation/{{run_id}}"): Rule(OPS, path=own("run_id"), fresh=_fresh_run),
+    # No day has ended yet.
+    ("GET", f"{V1}/ops/days/{{day}}"): Rule(OPS, 404, path=_named(day="2026-11-23")),
+    ("GET", f"{V1}/ops/days/{{day}}/books/{{part}}"): Rule(OPS, 404, path=_named(day="2026-11-23", part="orders")),
     ("GET", f"{V1}/ops/blocks/{{block_id}}"): Rule(OPS, path=_block),
     ("POST", f"{V1}/ops/blocks/{{block_id}}/settle"): Rule(ADMIN, 409, path=_block, body=REASON),
     ("GET", f"{V1}/ops/orders/{{order_id}}"): Rule(OPS, path=lambda p: {"order_id": p.things["filled_order_id"]}),

@@ -152,6 +152,8 @@ def test_halt_and_resume_over_http_take_two_people(house):
     assert (halted.status_code, halted.json()["trading_state"]) == (200, "HALTED")
     again = house.client.post("/api/v1/ops/control/halt", json={"reason": "drill"}, headers=one)
     assert (again.status_code, again.json()["code"]) == (409, "already_in_state")
+    less = house.client.post("/api/v1/ops/control/cancel-only", json={"reason": "drill"}, headers=one)
+    assert (less.status_code, less.json()["code"]) == (409, "already_in_state"), "a halt stops more"
     asked = house.client.post("/api/v1/ops/control/resume", json={"reason": "drill over"}, headers=one)
     assert (asked.json()["trading_state"], asked.json()["resume_reason"]) == ("HALTED", "drill over")
     alone = house.client.post("/api/v1/ops/control/resume", json={"reason": "drill over"}, headers=one)

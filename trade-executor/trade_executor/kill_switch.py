@@ -50,8 +50,9 @@ def row_of(session: Session, account: str, *, lock: bool = False) -> Control:
 def stop(session: Session, account: str, state: str, *, actor: str, reason: str) -> Control:
     """Move to CANCEL_ONLY or HALTED. When this transaction has committed, no claim of a forbidden kind can commit."""
     row = row_of(session, account, lock=True)
-    if row.trading_state == state:
-        raise AlreadyInState(f"The account {account!r} is already {state}.")
+    if state not in _targets(row.trading_state):
+        # HALTED stops cancels too, so there is nothing to move to.
+        raise AlreadyInState(f"The account {account!r} is already {row.trading_state}.")
     _move(session, row, state, actor=actor, reason=reason)
     return row
 
