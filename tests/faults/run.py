@@ -3,8 +3,8 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,6 +29,38 @@ SETTLE_S = 60.0
 """How long everything has to be at rest: longer than catching up with what the bus lost takes."""
 CHECK_EVERY_S = 60.0
 DRILL_EVERY_S = 120.0
+
+Rule = Callable[[Books, list[dict[str, Any]]], Iterator[str]]
+"""A further invariant that holds at every instant: reads the books and the simulator's facts, yields violations."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a seed is played; the defaults are those of `make faults`."""
+
+    weather: Weather = ROUGH
+    mix: Mix = field(default_factory=Mix)
+    symbols: tuple[str, ...] = SYMBOLS
+    users: int | None = None
+    """How many; by default one for twenty orders, within bounds."""
+    twins: int = 2
+    switch: float = 0.15
+    """How likely another actor comes first at a point."""
+    executor_settings: Mapping[str, Any] = field(default_factory=dict)
+    simulator_settings: Mapping[str, Any] = field(default_factory=dict)
+    orders_per_second: float = ORDERS_PER_SECOND
+    drill_every_s: float = DRILL_EVERY_S
+    check_every_s: float = CHECK_EVERY_S
+    settle_s: float = SETTLE_S
+    quiet_within_s: float = QUIET_WITHIN_S
+    first_violation_ends: bool = False
+    rules: tuple[Rule, ...] = ()
+    around: Callable[[World], AbstractContextManager[Any]] = lambda world: nullcontext()
+    """Entered when everything is built and before anything has run."""
+    at_end: Callable[[World, Books], None] = lambda world, books: None
+
+
+PLAN = Plan()
 
 
 @dataclass
@@ -91,57 +123,74 @@ def clear(urls: Mapping[str, str]) -> None:
         db.dispose()
 
 
-def run_seed(
-    seed: int, orders: int, urls: Mapping[str, str], *, weather: Weather = ROUGH, mix: Mix | None = None
-) -> Result:
+def run_seed(seed: int, orders: int, urls: Mapping[str, str], plan: Plan = PLAN) -> Result:
     """Play one seed: trade under faults, heal, wait until nothing moves, check."""
     clear(urls)
     started = time.perf_counter()
-    world = World(seed, urls, weather)
+    world = World(seed, urls, plan.weather, plan.executor_settings, plan.simulator_settings, plan.twins)
+    world.scheduler.switch = plan.switch
     result = Result(seed, [])
-    with world.running():
-        dice = random.Random(f"{seed}/clients")  # noqa: S311  reproducible, not secret
-        users = [UUID(int=dice.getrandbits(128), version=4) for _ in range(max(10, min(500, orders // 20)))]
-        traders = Traders(
-            world.scheduler, world.api, world.market, SYMBOLS, users, orders, orders / ORDERS_PER_SECOND,
-            mix or Mix(), random.Random(f"{seed}/traders"),  # noqa: S311
-        )  # fmt: skip
+    books = Books(observers(urls), Truth({}, {}), b"", {})
+    with world.running(), plan.around(world):
+        traders = _traders(world, seed, orders, plan)
         clients = [world.scheduler.spawn(f"client-{number}", traders.trade) for number in range(CLIENTS)]
-        disasters = Disasters(world, random.Random(f"{seed}/disasters"))  # noqa: S311
-        operator = Operator(world, random.Random(f"{seed}/operator"), DRILL_EVERY_S)  # noqa: S311
+        disasters = Disasters(world, random.Random(f"{seed}/disasters"))  # noqa: S311  reproducible, not secret
+        operator = Operator(world, random.Random(f"{seed}/operator"), plan.drill_every_s)  # noqa: S311
         world.scheduler.spawn("disasters", disasters.run)
         world.scheduler.spawn("operator", operator.run)
-        books = Books(observers(urls), Truth({}, {}), world.settings.tag_key.get_secret_value().encode(), {})
+        books.tag_key = world.settings.tag_key.get_secret_value().encode()
 
         def look(*, quiet: bool) -> list[str]:
             books.truth = Truth.of(world.engine.kernel.facts)
-            return invariants.check(books, requests=traders.requests, halts=operator.halts, quiet=quiet)
+            found = invariants.check(books, requests=traders.requests, halts=operator.halts, quiet=quiet)
+            for rule in plan.rules:
+                found.extend(rule(books, world.engine.kernel.facts))
+            result.violations.extend(found)
+            return found
 
         while not world.scheduler.run(
-            lambda: not any(client.alive for client in clients), until_s=world.scheduler.time.now_s + CHECK_EVERY_S
+            lambda: not any(client.alive for client in clients), until_s=world.scheduler.time.now_s + plan.check_every_s
         ):
-            result.violations.extend(look(quiet=False))
-        world.heal()
-        healed = world.scheduler.time.now_s
-        giving_up = world.scheduler.spawn("giving-up", traders.cancel_what_rests)
-        try:
-            quiet = world.scheduler.run(
-                Quiet(world, books, giving_up, SETTLE_S), until_s=world.scheduler.time.now_s + QUIET_WITHIN_S
-            )
-        except Stuck as stuck:
-            quiet = False
-            result.violations.append(f"1: {stuck}")
-        if not quiet:
-            result.violations.append(f"1: not quiet {QUIET_WITHIN_S:.0f} s after the last fault")
-        result.quiet_s = world.scheduler.time.now_s - healed
-        result.virtual_s = world.scheduler.time.now_s
-        result.violations.extend(look(quiet=True))
+            if look(quiet=False) and plan.first_violation_ends:
+                break
+        else:
+            _end(world, books, traders, plan, result)
+            look(quiet=True)
         traders.ending = True
         _figures(result, world, books)
+        plan.at_end(world, books)
     for db in books.databases.values():
         db.dispose()
     result.wall_s = time.perf_counter() - started
     return result
+
+
+def _traders(world: World, seed: int, orders: int, plan: Plan) -> Traders:
+    dice = random.Random(f"{seed}/clients")  # noqa: S311  reproducible, not secret
+    count = plan.users or max(10, min(500, orders // 20))
+    users = [UUID(int=dice.getrandbits(128), version=4) for _ in range(count)]
+    return Traders(
+        world.scheduler, world.api, world.market, plan.symbols, users, orders, orders / plan.orders_per_second,
+        plan.mix, random.Random(f"{seed}/traders"),  # noqa: S311
+    )  # fmt: skip
+
+
+def _end(world: World, books: Books, traders: Traders, plan: Plan, result: Result) -> None:
+    """Heal, have everybody give up what rests, and wait until nothing moves."""
+    world.heal()
+    healed = world.scheduler.time.now_s
+    giving_up = world.scheduler.spawn("giving-up", traders.cancel_what_rests)
+    try:
+        quiet = world.scheduler.run(
+            Quiet(world, books, giving_up, plan.settle_s), until_s=world.scheduler.time.now_s + plan.quiet_within_s
+        )
+    except Stuck as stuck:
+        quiet = False
+        result.violations.append(f"1: {stuck}")
+    if not quiet:
+        result.violations.append(f"1: not quiet {plan.quiet_within_s:.0f} s after the last fault")
+    result.quiet_s = world.scheduler.time.now_s - healed
+    result.virtual_s = world.scheduler.time.now_s
 
 
 def observers(urls: Mapping[str, str]) -> dict[str, Database]:

@@ -280,8 +280,7 @@ class World:
             seal_keys={1: "A" * 43 + "="},
             auto_login=True,
             senders=1,
-            loop_seconds=2.0,
-            **{"value_per_day_paise": 10**15, **self.executor_settings},
+            **{"loop_seconds": 2.0, "value_per_day_paise": 10**15, **self.executor_settings},
         )
         handlers = {
             "portfolio_service": ("portfolio-service", portfolio_service.consumers.make_handlers(clock)),
