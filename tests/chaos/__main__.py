@@ -40,6 +40,7 @@ def main(
     freeze_max: Annotated[float, typer.Option(help="Longest SIGSTOP, in seconds.")] = 30.0,
     hold_max: Annotated[float, typer.Option(help="Longest silence of a wire, in seconds.")] = 20.0,
     accept_delay_max: Annotated[float, typer.Option(help="Latest arrival of an order the exchange sat on.")] = 60.0,
+    drain: Annotated[float, typer.Option(help="Seconds for orders to trade before users take them back.")] = 45.0,
     faults: Annotated[str, typer.Option(help="The exchange's faults: standard or off.")] = "standard",
     json: Annotated[Path | None, typer.Option(help="Write the figures there.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep the directory with all logs and the truth log.")] = False,
@@ -58,7 +59,7 @@ def main(
         words = " ".join(f"{name}={value}" for name, value in facts.items())
         console.print(f"{time.monotonic() - begun:7.1f} {event} {words}", highlight=False, markup=False)
 
-    plan = Plan(minutes, seed, users, rate, every, freeze_max, hold_max, accept_delay_max, faults)
+    plan = Plan(minutes, seed, users, rate, every, freeze_max, hold_max, accept_delay_max, drain, faults)
     try:
         figures = run(plan, directory, tell)
     except NotInstalled as missing:

@@ -122,11 +122,13 @@ class Load:
 
     async def run(self) -> None:
         """Trade until `stop` is set; requests under way are finished."""
-        quoting = asyncio.create_task(self._keep_quotes())
-        gaps = asyncio.create_task(self._pace())
-        await asyncio.gather(*(self._trade(trader) for trader in self.traders))
-        for task in (quoting, gaps):
-            task.cancel()
+        background = [asyncio.create_task(self._keep_quotes()), asyncio.create_task(self._pace())]
+        try:
+            await asyncio.gather(*(self._trade(trader) for trader in self.traders))
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
 
     async def cancel_all(self) -> None:
         """At the end of the day users take back what still rests."""

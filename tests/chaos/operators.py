@@ -33,6 +33,10 @@ class OperatorStuck(Exception):
     """The platform did not let an operator do what he must be able to do."""
 
 
+class NoLogin(Exception):
+    """The platform did not let an operator in just now."""
+
+
 class Operators:
     """Two operators through the gateway. `start` lets them look after breaks every few seconds."""
 
@@ -78,15 +82,17 @@ class Operators:
                 elif answer.status_code < 500 and answer.status_code != 429:
                     return answer.raise_for_status().json()
                 last = f"{answer.status_code} {answer.text[:200]}"
-            except httpx.TransportError as error:
-                last = type(error).__name__
+            except (httpx.TransportError, NoLogin) as error:
+                last = f"{type(error).__name__}: {error}"
             time.sleep(RETRY_PAUSE_S)
         raise OperatorStuck(f"{method} {path}: {last}")
 
     def _login(self, who: str) -> str:
         credentials = {"email": who, "password": self._platform.passwords[who]}
         answer = self._http.post("/api/v1/auth/login", json=credentials)
-        return str(answer.json()["access_token"]) if answer.is_success else ""
+        if not answer.is_success:
+            raise NoLogin(f"{answer.status_code} {answer.text[:200]}")
+        return str(answer.json()["access_token"])
 
     # --- the kill switch ----------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ from tests.chaos.watch import Watch
 
 Tell = Callable[..., None]
 QUIET_WAIT_S = 240.0
-DRAIN_S = 45.0
 QUIET_PROBE_S = 2.0
 QUIET_PROBES = 2
 """So often in a row nothing may be under way: a message between two rooms is in no table of either for a moment."""
@@ -56,6 +55,8 @@ class Plan:
     hold_max_s: float
     accept_delay_max_s: float
     """How late an order that the exchange sits on may arrive; also bounds the wait for quiet."""
+    drain_s: float = 45.0
+    """How long users wait for their orders before they take back what is left."""
     preset: str = "standard"
     """Of the exchange's faults."""
 
@@ -79,10 +80,10 @@ async def _run(plan: Plan, platform: Platform, tell: Tell) -> figures.Figures:
         await load.sign_up(plan.users, admin)
         tell("users.ready", users=plan.users)
         operators.set_faults({"rates": faults(plan)})
+        trading = asyncio.create_task(load.run())
         try:
             for part in (watch, operators, schedule):
                 part.start()
-            trading = asyncio.create_task(load.run())
             await asyncio.sleep(plan.minutes * 60)
             tell("healing")
             await asyncio.to_thread(_heal, platform, operators, schedule)
@@ -90,11 +91,13 @@ async def _run(plan: Plan, platform: Platform, tell: Tell) -> figures.Figures:
             tell("healed")
             await trading
             tell("users.answered")
-            await asyncio.to_thread(_drain, platform)
+            await asyncio.to_thread(_drain, platform, plan.drain_s)
             await load.cancel_all()
             tell("rest.cancelled")
             quiet_after_s, rest = await asyncio.to_thread(_await_quiet, platform, operators, tell)
         finally:
+            trading.cancel()
+            await asyncio.gather(trading, return_exceptions=True)
             for part in (schedule, watch, operators):
                 await asyncio.to_thread(part.stop)
         result = figures.Figures(_commit(), plan.seed, plan.minutes, plan.users, quiet_after_s)
@@ -119,9 +122,9 @@ def _heal(platform: Platform, operators: Operators, schedule: Schedule) -> None:
     operators.make_active("the run is over")
 
 
-def _drain(platform: Platform) -> None:
+def _drain(platform: Platform, patience_s: float) -> None:
     """Give what is on its way some time to trade before its users take it back."""
-    deadline = time.monotonic() + DRAIN_S
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         threading.Event().wait(QUIET_PROBE_S)
         try:
