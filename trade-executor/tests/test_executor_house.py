@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from trade_executor import breaks, control, cutting, house, settling
+from trade_executor import breaks, control, cutting, house, own_books, settling
 from trade_executor.brokers.base import PlaceRequest
 from trade_executor.models import Allocation, Block, Fill, HouseFill, ReconBreak
 from trade_executor.testing import ACCOUNT, lose_request, make_room, second_desk
@@ -146,6 +146,8 @@ def test_what_was_filled_beyond_the_block_goes_to_the_house_when_a_person_settle
     paid = sum(row.amount_paise for row in room.rows(Allocation))
     assert paid + 200_10 == sum(row.amount_paise for row in room.rows(Fill))
     assert open_kinds(room) == {}
+    with room.db.transaction() as session:
+        assert own_books.check(session, ACCOUNT, memory_s=600) == []
 
 
 def test_a_fill_that_is_all_excess_is_not_allocated(room):
@@ -204,7 +206,7 @@ def test_a_frozen_instrument_pushes_no_resting_block_off_the_market(db):
     room.accept(side="BUY", price_paise=90_00)
     room.pump()
     with room.db.transaction() as session:
-        breaks.open_break(session, ACCOUNT, breaks.DAY_NET, "NSE:INFY", "off by 3", freezes=["NSE:INFY"])
+        breaks.open_break(session, ACCOUNT, breaks.FOREIGN_ORDER, "999", "by hand", freezes=["NSE:INFY"])
     room.accept(side="SELL", order_type="MARKET", price_paise=None)
     for _ in range(3):
         room.step()

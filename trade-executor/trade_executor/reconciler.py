@@ -33,7 +33,10 @@ log = get_logger(__name__)
 T = TypeVar("T")
 READ_ATTEMPTS_MAX = 4
 QUICK_MEMORY_S = 60.0
-FULL_MEMORY_S = 2 * 86_400.0
+FULL_MEMORY_S = 3_600.0
+DAY_MEMORY_S = 2 * 86_400.0
+STATEMENT_TIMEOUT_MS = 60_000
+"""A run sums whole tables; whoever trades keeps the shorter limit."""
 SMALL_RUNS_KEPT = timedelta(days=1)
 """Quick runs and those that proved nothing are forgotten after this."""
 _now = sa.func.clock_timestamp()
@@ -118,7 +121,8 @@ def _isins(desk: Desk, view: BrokerView, totals: Mapping[str, LedgerAsset] | Non
 def _judge(session: Session, desk: Desk, account: str, outcome: Outcome) -> None:
     """Compare, open, cure and write the run's row, in one transaction."""
     outcome.opened = outcome.cured = 0
-    memory_s = QUICK_MEMORY_S if outcome.scope == "quick" else FULL_MEMORY_S
+    memory_s = {"quick": QUICK_MEMORY_S, "full": FULL_MEMORY_S}.get(outcome.scope, DAY_MEMORY_S)
+    session.execute(sa.text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
     outcome.counts["house_fills_added"] = own_books.add_missing(session, account)
     findings = own_books.check(session, account, memory_s=memory_s)
     for finding in findings:
