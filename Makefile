@@ -9,7 +9,7 @@ PACKAGES := $(wildcard $(foreach room,$(filter-out common,$(ROOMS)),$(room)/$(su
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults lint types fmt check chaos lock clean
+.PHONY: help setup run demo test faults crash-points lint types fmt check chaos lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -46,6 +46,9 @@ SEEDS ?= 4
 FIRST ?= 1
 faults: $(STAMP) ## seeded schedules of kills, lost answers and outages in virtual time (ORDERS, SEEDS, FIRST)
 	$(BIN)/python -m tests.faults --orders $(ORDERS) --seeds $(SEEDS) --first $(FIRST)
+
+crash-points: $(STAMP) ## kill a process at every commit, broker byte, publish and ack of every scenario
+	$(BIN)/python -m tests.faults.crash
 
 types: $(STAMP) ## static types, one run per package
 	$(BIN)/mypy common/common

@@ -222,6 +222,8 @@ class World:
 
     def _plain_database(self, url: str) -> Database:
         db = Database(url, pool_size=2, application_name="faults")
+        # A fault must show where it happens, not be mended by a ping at the next checkout.
+        db.engine.pool._pre_ping = False
         self.scheduler.time.watch(db)
         self._databases.append(db)
         return db
