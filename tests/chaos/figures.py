@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Figures:
     process_recovery: dict[str, Spread] = field(default_factory=dict)
     acceptance_again: dict[str, Spread] = field(default_factory=dict)
     booking_again: dict[str, Spread] = field(default_factory=dict)
+    pauses_between_sends: Spread = field(default_factory=lambda: Spread.of(()))
     unknown_attempts: Spread = field(default_factory=lambda: Spread.of(()))
     ghosts: int = 0
     shares_to_house: int = 0
@@ -120,6 +122,7 @@ class Figures:
         yield from ((f"process works again: {name}", str(spread)) for name, spread in self.process_recovery.items())
         yield from ((f"acceptance again after: {name}", str(spread)) for name, spread in self.acceptance_again.items())
         yield from ((f"booked fill again after: {name}", str(spread)) for name, spread in self.booking_again.items())
+        yield "pauses between sends", str(self.pauses_between_sends)
         yield "unknown attempts resolved", str(self.unknown_attempts)
         yield "ghosts, their shares to the house", f"{self.ghosts}, {self.shares_to_house}"
         yield "repeated messages absorbed", _counts(self.repeats_absorbed)
@@ -152,6 +155,8 @@ def add_books(figures: Figures, books: Books, truth: Truth) -> None:
     figures.attempts_by_state = dict(Counter(row["state"] for row in books.attempts))
     figures.fills, figures.allocations = len(books.fills), len(books.allocations)
     figures.simulator_faults = dict(truth.faults)
+    sends = sorted(row["sent_at"] for row in books.attempts if row["sent_at"] is not None)
+    figures.pauses_between_sends = Spread.of((after - before).total_seconds() for before, after in pairwise(sends))
     figures.unknown_attempts = Spread.of(
         (row["decided_at"] - row["unknown_since"]).total_seconds()
         for row in books.attempts
