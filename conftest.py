@@ -1,3 +1,3 @@
-"""Fixtures of all rooms come from one plugin."""
+"""Fixtures of all rooms come from two plugins."""
 
-pytest_plugins = ["common.testing"]
+pytest_plugins = ["common.testing", "common.testing_servers"]

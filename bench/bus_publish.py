@@ -3,7 +3,6 @@
 Run: `python -m bench.bus_publish`. The ratio is the figure; absolute numbers belong to the machine.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from common.events import Envelope, OrderCancelRequested
 from common.publishing import properties_of
 from common.queues import EXCHANGE
 from common.rabbit import RabbitBus
-from common.testing import DEFAULT_RABBITMQ
 
 QUEUE = "bench"
 
@@ -54,7 +52,7 @@ def rate(publish: Callable[[list[Envelope]], object], messages: list[Envelope]) 
 
 def main(each: int = 1_000, windowed: int = 20_000, rounds: int = 3) -> None:
     """Print both rates, the best of some rounds, and their ratio."""
-    url, prefix = os.environ.get("SARAS_TEST_RABBITMQ_URL", DEFAULT_RABBITMQ), f"bench-{uuid4().hex[:8]}-"
+    url, prefix = RABBITMQ.url, f"bench-{uuid4().hex[:8]}-"
     bus = RabbitBus(url, prefix=prefix)
     bus.declare(QUEUE, [OrderCancelRequested])
     try:

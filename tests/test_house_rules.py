@@ -28,6 +28,7 @@ PURE_MODULES = (
     "trade-executor/trade_executor/allocation.py",
     "trade-executor/trade_executor/batching.py",
     "trade-executor/trade_executor/outcome.py",
+    "trade-executor/trade_executor/reconciling.py",
     "trade-executor/trade_executor/states.py",
     "trade-executor/trade_executor/tags.py",
     "market-data-service/market_data_service/calendar.py",

@@ -26,7 +26,8 @@ from common.http import PeerUnavailable
 from common.outbox import Relay
 from common.outbox_reading import GRACE_MIN_S, RemoteOutbox
 from common.rabbit import RabbitBus
-from common.testing import StaticMarketData, client_for, empty, eventually
+from common.testing import StaticMarketData, client_for, eventually
+from common.testing_servers import empty
 from notification_service.models import Notification
 from portfolio_service.app import create_app
 from portfolio_service.config import Settings

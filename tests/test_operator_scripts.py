@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from common import audit, audit_chain
 from common.audit import Actor
 from common.db import Database
-from common.testing import empty
+from common.testing_servers import empty
 from scripts import audit_verify, rotate_keys
 from scripts.embedded_environment import PREFIXES
 from trade_executor.credentials import Sealer

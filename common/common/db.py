@@ -74,6 +74,8 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=CONNECT_TIMEOUT_S,
             pool_pre_ping=True,
+            # A failed statement is logged; what a user has sent with it is not.
+            hide_parameters=True,
             connect_args={
                 "options": options,
                 "connect_timeout": CONNECT_TIMEOUT_S,

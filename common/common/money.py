@@ -28,7 +28,8 @@ def parse_rupees(text: str, *, allow_negative: bool = False) -> int:
     Raises InvalidAmount for more than two decimals, exponents, signs other than a permitted minus, NaN or absurd size.
     """
     if not isinstance(text, str) or not _RUPEES.match(text):
-        raise InvalidAmount(f"not an amount in rupees with at most two decimals: {text!r}")
+        # Without the text: this message goes into answers, and a client may have put anything into the field.
+        raise InvalidAmount("not an amount in rupees with at most two decimals")
     paise = int(Decimal(text) * 100)
     if paise < 0 and not allow_negative:
         raise InvalidAmount(f"the amount must not be negative: {text!r}")

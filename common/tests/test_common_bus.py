@@ -12,7 +12,8 @@ from common import bus as bus_module
 from common.bus import DELIVERY_LIMIT, BusUnavailable, ConsumerNotReady, Handler, LocalBus
 from common.events import Envelope, OrderCancelRequested, UserRegistered
 from common.publishing import WINDOW
-from common.testing import AnyBus, eventually
+from common.testing import eventually
+from common.testing_servers import AnyBus
 
 
 def envelope_of(event: OrderCancelRequested | UserRegistered) -> Envelope:

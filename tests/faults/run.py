@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2 import sql
 
 from common.db import Database, run_migrations
-from common.testing import empty, postgres
+from common.testing_servers import empty, postgres
 from tests.faults import invariants
 from tests.faults.clients import CLIENTS, Mix, Traders
 from tests.faults.disasters import Disasters, Operator

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.testing import postgres
+from common.testing_servers import postgres
 from tests.faults.crash import NOT_ON_THE_PATH
 from tests.faults.points import commit_sites
 

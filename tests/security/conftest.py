@@ -11,7 +11,7 @@ import structlog
 from api_gateway.routing import ROOMS
 from common.clock import FixedClock
 from common.db import Database
-from common.testing import empty
+from common.testing_servers import empty
 from kite_simulator.config import Settings as SimulatorSettings
 from kite_simulator.server import SimulatorServer
 from tests.security.house import API_SECRET, PACKAGES, House, RoomKeys, new_keys
