@@ -101,6 +101,8 @@ class Scheduler:
             return
         if actor.thread is getcurrent():
             raise Killed(actor.name)
+        # A greenlet that ends gives way to its parent: to whoever kills, or the rest of the killing would never happen.
+        actor.thread.parent = getcurrent()
         actor.thread.throw(Killed(actor.name))
 
     def run(self, done: Callable[[], bool], *, until_s: float) -> bool:
