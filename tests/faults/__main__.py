@@ -5,7 +5,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import quantiles
 from typing import Annotated
@@ -49,7 +48,7 @@ def main(
     report(figures)
     if output is not None:
         output.write_text(
-            json.dumps({**figures, "results": [asdict(result) for result in results]}, indent=1, default=str)
+            json.dumps({**figures, "results": [vars(result) for result in results]}, indent=1, default=str)
         )
     if any(result.violations for result in results):
         raise typer.Exit(1)
