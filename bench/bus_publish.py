@@ -16,6 +16,7 @@ from common.events import Envelope, OrderCancelRequested
 from common.publishing import properties_of
 from common.queues import EXCHANGE
 from common.rabbit import RabbitBus
+from common.testing_servers import RABBITMQ
 
 QUEUE = "bench"
 
