@@ -318,6 +318,13 @@ class House:
         with self.databases[room].session() as session:
             return list(session.execute(sa.text(statement), values).mappings().all())
 
+    def tables(self, room: str) -> list[str]:
+        """A room's tables."""
+        return [
+            row["tablename"]
+            for row in self.rows(room, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+        ]
+
     def run(self, room: str, statement: str, **values: Any) -> None:
         """Change a room's database behind its back."""
         with self.databases[room].transaction() as session:

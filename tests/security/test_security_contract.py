@@ -92,6 +92,13 @@ def try_out(data: SearchStrategy[Case], send: Callable[[Case], None]) -> str | N
     return None
 
 
+def headers_for(house: House, room: str, rule: Rule, caller: Person) -> dict[str, str]:
+    """Who sends: the right room, somebody whose session may be used up, or the one who may do everything."""
+    if rule.access is Access.SERVICE:
+        return {"Authorization": f"Bearer {house.identity(rule.callers[0]).token(room)}"}
+    return people.new_user(house).headers if rule.spends else caller.headers
+
+
 def known_path(rule: Rule, caller: Person, victim: Person) -> dict[str, str] | None:
     """Path parameters of things that exist; made-up ones would meet nothing but 404."""
     if rule.path is None or rule.access is Access.USER:
@@ -113,11 +120,9 @@ def test_a_room_keeps_to_its_document(house: House, caller: Person, victim: Pers
         statuses[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
 
-    for operation, rule in operations(house, room):
-        if rule.access is Access.SERVICE:
-            headers = {"Authorization": f"Bearer {house.identity(rule.callers[0]).token(room)}"}
-        else:
-            headers = people.new_user(house).headers if rule.spends else caller.headers
+    # Before the first wrong password is sent: wrong passwords keep everybody at this address waiting.
+    work = [(operation, rule, headers_for(house, room, rule, caller)) for operation, rule in operations(house, room)]
+    for operation, rule, headers in work:
         known = known_path(rule, caller, victim)
         for mode in GenerationMode:
             named = {"path_parameters": known} if known and mode is GenerationMode.POSITIVE else {}
