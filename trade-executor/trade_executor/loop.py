@@ -35,20 +35,23 @@ def sweep(desk: Desk, account: str) -> None:
 
 def step(desk: Desk, account: str) -> None:
     """One round for one account."""
-    desk.access.keep(account)
-    for work in (_observe_if_due, sweep, pump, _reconcile_if_due):
+    for work in (_keep_session, _observe_if_due, sweep, pump, _reconcile_if_due):
         guarded(work, desk, account)
 
 
 def run(desk: Desk, stop: threading.Event) -> None:
     """Rounds until told to stop."""
     with bound(service=SERVICE):
-        desk.access.keep(desk.settings.account)
+        guarded(_keep_session, desk, desk.settings.account)
         guarded(_reconcile_at_start, desk, desk.settings.account)
         while not stop.is_set():
             started = time.monotonic()
             guarded(step, desk, desk.settings.account)
             stop.wait(max(0.0, desk.settings.loop_seconds - (time.monotonic() - started)))
+
+
+def _keep_session(desk: Desk, account: str) -> None:
+    desk.access.keep(account)
 
 
 def _observe_if_due(desk: Desk, account: str) -> None:
