@@ -325,6 +325,10 @@ class House:
             for row in self.rows(room, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         ]
 
+    def table(self, room: str, table: str) -> list[str]:
+        """A table's rows as text, sorted."""
+        return sorted(row["line"] for row in self.rows(room, f'SELECT t::text AS line FROM "{table}" t'))  # noqa: S608
+
     def run(self, room: str, statement: str, **values: Any) -> None:
         """Change a room's database behind its back."""
         with self.databases[room].transaction() as session:
