@@ -35,7 +35,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, max=600)] = 10.0,
     seed: Annotated[int, typer.Option()] = 1,
     users: Annotated[int, typer.Option(min=1, max=200)] = 20,
-    rate: Annotated[float, typer.Option(help="Requests per second.")] = 8.0,
+    rate: Annotated[float, typer.Option(help="Requests per second.")] = 5.0,
     every: Annotated[float, typer.Option(help="Seconds between two strikes.")] = 5.0,
     freeze_max: Annotated[float, typer.Option(help="Longest SIGSTOP, in seconds.")] = 30.0,
     hold_max: Annotated[float, typer.Option(help="Longest silence of a wire, in seconds.")] = 20.0,

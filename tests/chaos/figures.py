@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pika
 from rich.console import Console
 from rich.table import Table
 
+from common.queues import dead_queue
 from tests.chaos.books import PORTFOLIO, Books
 from tests.chaos.load import Load
-from tests.chaos.nemeses import Strike
+from tests.chaos.nemeses import QUEUES, Strike
 from tests.chaos.platform import Platform
 from tests.chaos.processes import Recovery
 from tests.chaos.servers import query
@@ -76,6 +78,7 @@ class Figures:
     ghosts: int = 0
     shares_to_house: int = 0
     repeats_absorbed: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
     breaks: dict[str, int] = field(default_factory=dict)
     ended_unasked: dict[str, int] = field(default_factory=dict)
     error_lines: dict[str, int] = field(default_factory=dict)
@@ -126,6 +129,7 @@ class Figures:
         yield "unknown attempts resolved", str(self.unknown_attempts)
         yield "ghosts, their shares to the house", f"{self.ghosts}, {self.shares_to_house}"
         yield "repeated messages absorbed", _counts(self.repeats_absorbed)
+        yield "dead letters", _counts(self.dead_letters)
         yield "breaks", _counts(self.breaks)
         yield "answers later (5xx, 429)", _counts(self.server_errors)
         yield "refused", _counts(self.refused)
@@ -221,6 +225,16 @@ def _class(kind: str) -> str:
     if kind.startswith("halt"):
         return "halt"
     return "frozen process" if kind.startswith("freeze") else "killed process"
+
+
+def add_dead_letters(figures: Figures, platform: Platform) -> None:
+    """What was set aside after too many attempts; its facts are caught up from the outbox all the same."""
+    with pika.BlockingConnection(pika.URLParameters(platform.rabbit.url)) as connection:
+        channel = connection.channel()
+        counts = {
+            queue: channel.queue_declare(dead_queue(queue), passive=True).method.message_count for queue in QUEUES
+        }
+    figures.dead_letters = {queue: count for queue, count in counts.items() if count}
 
 
 def add_logs(figures: Figures, platform: Platform) -> None:

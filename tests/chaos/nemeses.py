@@ -19,16 +19,16 @@ import psycopg2
 import redis
 from pika.exceptions import AMQPError
 
+from tests.chaos.books import CONSUMERS
 from tests.chaos.operators import Operators, OperatorStuck
 from tests.chaos.platform import Platform
 from tests.chaos.servers import ServerDidNotStart
+from trade_executor.tasks import QUEUE as CELERY_QUEUE
 
 FIRST_AFTER_S = 2.0
 PAIR_SHARE = 0.3
-QUEUES = (
-    "trade-executor", "portfolio-service", "notification-service", "analytics-service", "trade_executor",
-)  # fmt: skip
-"""All queues of the platform: a purge empties every one of them."""
+QUEUES = (*CONSUMERS, CELERY_QUEUE)
+"""All queues of work of the platform: a purge empties every one of them."""
 
 
 @dataclass

@@ -10,22 +10,13 @@ from urllib.parse import quote
 import httpx
 
 from tests.chaos.platform import OPERATORS, Platform
+from trade_executor import breaks
 
 TIMEOUT_S = 8.0
 RETRY_PAUSE_S = 0.5
 PATIENCE_S = 120.0
 ROUND_S = 4.0
-OUR_FAULT = frozenset(
-    {
-        "ours_unknown",
-        "overfilled",
-        "parent_mismatch",
-        "duplicate_tag",
-        "tag_mismatch",
-        "allocations_differ",
-        "past_day_unsettled",
-    }
-)
+OUR_FAULT = breaks.HALTING | {breaks.TAG_MISMATCH, breaks.PAST_DAY}
 """Kinds of breaks that nothing in a run injects: one of them is a violation, and nobody closes it."""
 
 

@@ -180,6 +180,7 @@ def _judge(
     figures.add_load(result, load)
     figures.add_books(result, books, truth)
     figures.add_strikes(result, schedule.strikes, platform.supervisor.recoveries, load, platform)
+    figures.add_dead_letters(result, platform)
     figures.add_logs(result, platform)
     result.strikes_skipped = schedule.skipped
     result.ended_unasked = dict(Counter(f"{name} ({code})" for name, code in platform.supervisor.unasked))

@@ -259,6 +259,10 @@ def open_a_break_of_our_own(day: Evidence) -> None:
     day.books.breaks.append({"kind": "overfilled", "key": "b1", "detail": ""})
 
 
+def raise_a_false_alarm(day: Evidence) -> None:
+    day.books.breaks.append({"kind": "units_mismatch", "key": "NSE:INFY", "detail": ""})
+
+
 def give_a_ghost_to_a_user(day: Evidence) -> None:
     day.books.attempts[0]["state"] = "CLOSED"
 
@@ -300,6 +304,7 @@ def give_a_ghost_to_a_user(day: Evidence) -> None:
         (count_a_trade_twice, "copies of other rooms are equal"),
         (send_while_halted, "nothing is sent while halted"),
         (open_a_break_of_our_own, "breaks have causes"),
+        (raise_a_false_alarm, "breaks have causes"),
         (give_a_ghost_to_a_user, "breaks have causes"),
     ],
 )
