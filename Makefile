@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 ROOMS := common api-gateway user-service portfolio-service smallcase-service trade-executor \
          notification-service analytics-service market-data-service kite-simulator
 PACKAGES := $(wildcard $(foreach room,$(filter-out common,$(ROOMS)),$(room)/$(subst -,_,$(room)))) scripts
+SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points lint types fmt check chaos lock clean
+.PHONY: help setup run demo test faults crash-points lint types fmt check chaos security lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -40,6 +41,7 @@ lint: $(STAMP) ## linter, formatter, import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll $(SCANNED)
 
 ORDERS ?= 1000
 SEEDS ?= 4
@@ -62,6 +64,11 @@ check: lint types test ## everything continuous integration runs
 
 chaos: $(STAMP) ## kill, freeze and cut everything for MINUTES=10 under load, then check all books (SEED=1)
 	$(BIN)/python -W ignore -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(CHAOS)
+
+security: $(STAMP) ## scan for weak code and secrets, look dependencies up in a database of known holes
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll $(SCANNED)
+	$(BIN)/python -m pytest -q tests/security/test_security_repository.py
+	$(BIN)/python -m scripts.dependency_audit
 
 clean: ## remove the environment and caches (not the platform's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

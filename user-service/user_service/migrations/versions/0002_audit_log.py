@@ -108,7 +108,7 @@ def downgrade() -> None:
         ("admin_actions", "at, actor_id, action, target_user_id, address, details"),
     ):
         op.execute(
-            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table}_logged ORDER BY id"  # noqa: S608
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {table}_logged ORDER BY id"  # noqa: S608  constants of this file
         )
         op.execute(
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table}"
