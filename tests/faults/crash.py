@@ -27,7 +27,7 @@ from tests.faults.disasters import Operator
 from tests.faults.invariants import Books, Truth
 from tests.faults.points import AFTER, BEFORE, WIRE_POINTS, Point, commit_sites
 from tests.faults.run import Quiet, clear, observers
-from tests.faults.scenarios import SCENARIOS, Stage
+from tests.faults.scenarios import SCENARIOS, SETTINGS, Stage
 from tests.faults.schedule import Stuck
 from tests.faults.world import CALM, World
 
@@ -76,7 +76,8 @@ def run_scenario(
     """Play a scenario, with a kill when `point` is reached for the n-th time; check everything afterwards."""
     clear(urls)
     started = time.perf_counter()
-    world = World(seed, urls, CALM, twins=1, armed=None if point is None else (point, nth))
+    armed = None if point is None else (point, nth)
+    world = World(seed, urls, CALM, executor_settings=SETTINGS.get(name, {}), twins=1, armed=armed)
     outcome = Outcome(name, str(point), [])
     with world.running():
         stage = Stage(world, [])
@@ -111,15 +112,28 @@ def play(names: Sequence[str], keep: Callable[[str, Point], bool]) -> Iterator[O
                     yield run_scenario(name, urls, point)
 
 
-def one(name: str, every: int) -> list[Outcome]:
-    """One scenario with every n-th of its points, in databases of its own."""
-    numbers = {point: number for number, point in enumerate(every_point())}
-    return list(play([name], lambda _name, point: numbers.get(point, 0) % every == 0))
+def one(name: str, wanted: Sequence[str] | None = None) -> list[Outcome]:
+    """One scenario, undisturbed and with a kill at each wanted point (None: at all it comes to), in its own databases."""
+    return list(play([name], lambda _name, point: wanted is None or str(point) in wanted))
+
+
+def shares(undisturbed: Sequence[Outcome]) -> dict[str, list[str]]:
+    """Each point given to the quickest scenario that comes to it: everything is covered with the fewest minutes."""
+    given: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    listed = {str(point) for point in every_point()}
+    for outcome in sorted(undisturbed, key=lambda one: one.wall_s):
+        mine = sorted({str(point) for point in outcome.reached} & listed - taken)
+        taken.update(mine)
+        if mine:
+            given[outcome.scenario] = mine
+    return given
 
 
 def main(
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios.")] = None,
     workers: Annotated[int, typer.Option(min=1)] = 2,
+    cover: Annotated[bool, typer.Option(help="Kill at each point once, not in every scenario.")] = False,
     every: Annotated[int, typer.Option(min=1, help="Only every n-th point: a quick look, without the coverage.")] = 1,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.")] = None,
 ) -> None:
@@ -128,22 +142,40 @@ def main(
         environ = {**os.environ, HASH_SEED: "0"}
         os.execve(sys.executable, [sys.executable, "-m", "tests.faults.crash", *sys.argv[1:]], environ)  # noqa: S606  ourselves
     names = scenario or list(SCENARIOS)
+    wanted: dict[str, Sequence[str] | None] = dict.fromkeys(names)
+    if every > 1:
+        wanted = dict.fromkeys(names, [str(point) for point in every_point()[::every]])
     outcomes: list[Outcome] = []
     with Progress(console=console) as progress, ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), max_tasks_per_child=1
     ) as pool:  # fmt: skip
-        from tests.faults import crash  # by its own name, so that the processes of the pool find it
-
-        task = progress.add_task(f"{len(names)} scenarios", total=len(names))
-        for future in as_completed([pool.submit(crash.one, name, every) for name in names]):
-            outcomes += future.result()
-            progress.advance(task)
+        if cover:
+            outcomes += in_parallel(pool, progress, "undisturbed", dict.fromkeys(names, ()))
+            wanted = dict(shares(outcomes))
+        outcomes += in_parallel(pool, progress, "killed", wanted)
     report = figures(outcomes)
     tell(outcomes, report)
     if output is not None:
         output.write_text(json.dumps(report, indent=1))
     if report["violations"] or (scenario is None and every == 1 and report["never killed at"]):
         raise typer.Exit(1)
+
+
+def in_parallel(
+    pool: ProcessPoolExecutor, progress: Progress, title: str, wanted: Mapping[str, Sequence[str] | None]
+) -> list[Outcome]:
+    """Scenarios side by side."""
+    from tests.faults import crash  # by its own name, so that the processes of the pool find it
+
+    outcomes: list[Outcome] = []
+    task = progress.add_task(f"{len(wanted)} scenarios {title}", total=len(wanted))
+    for future in as_completed([pool.submit(crash.one, name, points) for name, points in wanted.items()]):
+        outcomes += future.result()
+        progress.advance(task)
+        for outcome in future.result():
+            for violation in outcome.violations:
+                progress.console.print(f"[bold red]{outcome.scenario}, {outcome.point}[/] {violation}")
+    return outcomes
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, object]:

@@ -317,13 +317,28 @@ def corrected(stage: Stage) -> None:
     stage.wait(90)
 
 
+def book_unreadable(stage: Stage) -> None:
+    """The book cannot be read for a while: nobody guesses."""
+    stage.force(FaultKind.READ_UNAVAILABLE, 12)
+    stage.until(stage.buy(), "FILLED")
+
+
+def day_value_reached(stage: Stage) -> None:
+    """More than the account may trade in a day: nothing new leaves, the order can be taken back."""
+    order = stage.buy(quantity=20, **stage.away("INFY", 50))
+    stage.wait(20)
+    stage.cancel(ASHA, order)
+
+
 Scenario = Callable[[Stage], None]
+SETTINGS: dict[str, dict[str, Any]] = {"day_value_reached": {"value_per_day_paise": 1_000_00}}
+"""Settings of the executor that a scenario needs."""
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
         market_buy, many_users_one_block, limit_in_pieces, buy_then_sell, cancel_while_resting, cancel_in_pool,
         cancel_races_fill, cancel_refused, refused_at_once, rejected_later, rate_limited, answer_lost, request_lost, ghost,
         timed_out_400, opposite_sides, replaced, session_lost, halted_and_resumed, day_ends, short_lives, purged, stranger,
-        corrected,
+        corrected, book_unreadable, day_value_reached,
     )
 }  # fmt: skip
