@@ -144,7 +144,8 @@ def main(
     names = scenario or list(SCENARIOS)
     wanted: dict[str, Sequence[str] | None] = dict.fromkeys(names)
     if every > 1:
-        wanted = dict.fromkeys(names, [str(point) for point in every_point()[::every]])
+        some = tuple(str(point) for point in every_point()[::every])
+        wanted = dict.fromkeys(names, some)
     outcomes: list[Outcome] = []
     with Progress(console=console) as progress, ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), max_tasks_per_child=1
