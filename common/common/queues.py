@@ -14,6 +14,9 @@ All but the last are quorum queues: on the disks of a majority before a publish 
 a message that fails too often is set aside, itself handed over at least once. Dead lettering at least once needs
 `reject-publish`: the default overflow would drop the oldest message instead. The limit is always given, because releases
 before 4.0 have none and later ones drop what exceeds theirs. Arguments of a queue can not be changed while it exists.
+
+RabbitMQ 3.10 killed within moments of a queue's making may come back unable to lead it: publishing to it is never confirmed.
+Delete such a queue; its consumer makes it again and catches up on what was in it (`common.catching_up`).
 """
 
 from collections.abc import Mapping
