@@ -9,8 +9,9 @@
 | `trade_executor` | background work: Celery's wake-ups of the executor | `trade_executor worker` | the loop finds it |
 | `<queue>.dead` | what failed DELIVERY_LIMIT times | an operator (`python -m common.dead_letters`) | caught up |
 | `saras.events.unrouted` | what no queue is bound to, the newest 10,000 | nobody; to look at | nothing |
+| `celery_delayed_0` to `_27` | Celery makes them beside any quorum queue; no wake-up is delayed | nobody | nothing |
 
-All but the last are quorum queues: on the disks of a majority before a publish is confirmed. Deliveries are counted, and
+All of ours but the last are quorum queues: on the disks of a majority before a publish is confirmed. Deliveries are counted, and
 a message that fails too often is set aside, itself handed over at least once. Dead lettering at least once needs
 `reject-publish`: the default overflow would drop the oldest message instead. The limit is always given, because releases
 before 4.0 have none and later ones drop what exceeds theirs. Arguments of a queue can not be changed while it exists.
