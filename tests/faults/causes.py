@@ -1,4 +1,5 @@
-"""Invariant 15 of execution.md 4.4: what went to the house and what was called a break has a cause outside ourselves.
+"""Invariant 15 of execution.md 4.4, and what else only the simulator's facts can tell: whatever went to the house and
+whatever was called a break has a cause outside ourselves.
 
 The watch over given-up tags and the house account repair our own mistakes at the house's cost, so books that agree prove
 too little: a refusal wrongly believed or a block settled too early ends as a ghost or as a late fill, and no user's book
@@ -35,6 +36,7 @@ def check(books: Books, facts: list[dict[str, Any]]) -> Iterator[str]:
     yield from _ghosts_came_late(books, facts)
     yield from _house_fills_have_causes(books)
     yield from _fills_are_dated(books, facts)
+    yield from _no_self_trades(books, facts)
 
 
 def _breaks_have_causes(books: Books) -> Iterator[str]:
@@ -85,6 +87,19 @@ def _fills_are_dated(books: Books, facts: list[dict[str, Any]]) -> Iterator[str]
         day = days.get((row.broker_order_id, row.broker_trade_id))
         if day is not None and day != row.trade_date:
             yield f"4: fill {row.broker_trade_id} is dated {row.trade_date}, the trade was on {day}"
+
+
+def _no_self_trades(books: Books, facts: list[dict[str, Any]]) -> Iterator[str]:
+    """11: the exchange had no self-trade to refuse, save with an order that somebody else placed or we had given up."""
+    orders = {fact["order"]["order_id"]: fact["order"] for fact in facts if fact["kind"] == "order_received"}
+    unsure = {
+        row.tag
+        for row in books.rows("trade_executor", "SELECT tag FROM broker_order WHERE state NOT IN ('ACKED', 'SETTLED')")
+    }
+    excused = {order["symbol"] for order in orders.values() if order["tag"] is None or order["tag"] in unsure}
+    for fact in facts:
+        if fact["kind"] == "self_trade_prevented" and orders[fact["order_id"]]["symbol"] not in excused:
+            yield f"11: the exchange refused order {fact['order_id']}, which would have traded with another of ours"
 
 
 def _instant(fact: dict[str, Any]) -> datetime:

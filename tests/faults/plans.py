@@ -114,7 +114,8 @@ def _cancels() -> Plan:
     broker = FaultRates(partial_fill=0.5, cancel_then_filled=0.6, cancel_refused=0.1, trades_lag=0.1)
     return _small(
         weather=Weather(broker=broker),
-        mix=Mix(market=0.1, sell=0.2, far=0.7, ioc=0.0, cancel=1.0, replace=0.0, batch_max=3),
+        mix=Mix(market=0.35, sell=0.35, far=0.7, ioc=0.0, cancel=1.0, replace=0.0, batch_max=3),
+        symbols=SYMBOLS[:4],
     )
 
 

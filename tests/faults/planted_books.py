@@ -198,7 +198,7 @@ def cancel_closes_at_once(_world: World) -> Patch:
 BUGS = (
     Bug("money is divided in floats", "0.4: integer paise", "trades", money_in_floats, (5,)),
     Bug("largest remainders of the running total", "3.8: deficits, not totals", "trades", remainders_of_the_running_total, (5, 15)),
-    Bug("opposite blocks stand side by side", "3.9: self-trade", "trades", opposite_blocks, (11,)),
+    Bug("opposite blocks stand side by side", "3.9: self-trade", "cancels", opposite_blocks, (11,)),
     Bug("a refused order keeps its hold", "T5: holds are voided", "answers", hold_kept_after_a_refusal, (8,)),
     Bug("a hold is released twice", "3.2: id of the cause, resolved once", "answers", hold_released_twice, (9,)),
     Bug("the idempotency key is forgotten", "T1: key in the transaction", "commits", idempotency_key_forgotten, (2,)),
