@@ -10,7 +10,7 @@ SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points lint types fmt check chaos security lock clean
+.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -51,6 +51,12 @@ faults: $(STAMP) ## seeded schedules of kills, lost answers and outages in virtu
 
 crash-points: $(STAMP) ## kill a process at every commit, broker byte, publish and ack of every scenario
 	$(BIN)/python -m tests.faults.crash
+
+planted: $(STAMP) ## known mistakes put in on purpose: which are caught, by which invariant, after how many seeds
+	$(BIN)/python -m tests.faults.planted
+
+baselines: $(STAMP) ## what other systems' sending policies lose and double on the same seeds
+	$(BIN)/python -m tests.faults.baselines
 
 types: $(STAMP) ## static types, one run per package
 	$(BIN)/mypy common/common
