@@ -33,11 +33,12 @@ from tests.faults.plans import Plant
 from tests.faults.planted import HASH_SEED, stage
 from tests.faults.run import Plan
 from tests.faults.world import ROUGH, Weather, World
-from trade_executor import loop, observing, pump, resolving, sending
+from trade_executor import breaks, kill_switch, loop, observing, pump, resolving, sending
 from trade_executor.brokers.base import Acked, Refused
 from trade_executor.models import Block, BrokerOrder
 
 PER = 10_000
+ORDERS_PER_SECOND = 5.0
 CALLS_MAX = 3
 WEATHER = Weather(
     kill_at_point=ROUGH.kill_at_point,
@@ -50,7 +51,7 @@ WEATHER = Weather(
     disaster_every_s=ROUGH.disaster_every_s,
 )
 MIX = Mix(batch_max=6)
-console = Console()
+console = Console(width=180)
 
 
 @dataclass
@@ -174,7 +175,7 @@ def _set_back(session: Session, condition: Any) -> None:
 
 @contextmanager
 def _nobody_looks(_world: World, *, but_for_the_unknown: bool = False) -> Iterator[None]:
-    """No search by tag for orders given up, no house account, no reconciliation: what other systems do not have."""
+    """No search by tag for orders given up, no house account, no breaks and no reconciliation: others have none."""
     adopt, acknowledge = observing._adopt, sending.acknowledge
 
     def adopt_unknown(db: Database, account: str, rows: Sequence[Any], settings: Any) -> None:
@@ -198,6 +199,8 @@ def _nobody_looks(_world: World, *, but_for_the_unknown: bool = False) -> Iterat
             (observing, "_judge_stranger", mock.Mock()),
             (observing, "_book_strangers", mock.Mock(return_value=[])),
             (sending, "acknowledge", last_answer_counts),
+            (breaks, "open_break", mock.Mock(return_value=False)),
+            (kill_switch, "stop_if_running", mock.Mock(return_value=False)),
             (loop, "_reconcile_if_due", mock.Mock(__name__="_reconcile_if_due")),
             (loop, "_reconcile_at_start", mock.Mock(__name__="_reconcile_at_start")),
         ):
@@ -272,6 +275,7 @@ def one(policy: str, seed: int, orders: int) -> Count:
         weather=WEATHER,
         mix=MIX,
         executor_settings={"recon_quick_seconds": 20.0},
+        orders_per_second=ORDERS_PER_SECOND,
         check_every_s=1e9,
         quiet_within_s=600.0,
         settle_s=30.0,

@@ -131,7 +131,7 @@ def _commits() -> Plan:
 
 
 def _sends() -> Plan:
-    """Senders die before they have read the answer, and commits around a call break."""
+    """Senders die before they have read the answer, commits around a call break, and the book is seconds behind."""
 
     @contextmanager
     def rough_sends(world: World) -> Iterator[None]:
@@ -151,7 +151,8 @@ def _sends() -> Plan:
         with mock.patch.multiple(world.points, on_point=on_point, in_commit=in_commit):
             yield
 
-    return _small(weather=Weather(), around=rough_sends)
+    broker = FaultRates(book_stale=0.9, book_stale_s=(3, 10))
+    return _small(weather=Weather(broker=broker), around=rough_sends)
 
 
 def _ghosts() -> Plan:

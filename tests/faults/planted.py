@@ -29,7 +29,7 @@ from tests.faults.run import Result
 HASH_SEED = "PYTHONHASHSEED"
 ORDERS = 50
 BUGS: tuple[Bug, ...] = (*planted_broker.BUGS, *planted_books.BUGS)
-console = Console()
+console = Console(width=180)
 
 
 @dataclass

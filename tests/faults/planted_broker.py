@@ -81,10 +81,19 @@ def second_attempt_while_unknown(world: World) -> Patch:
 
 
 def sent_again_after_a_death(_world: World) -> Patch:
-    def unknown(_session: Session, _block: Any, attempt: BrokerOrder) -> None:
-        attempt.state = "INTENT"
+    """Whoever becomes the sender makes the calls again that its predecessor had claimed."""
 
-    return mock.patch.object(resolving, "_unknown", unknown)
+    def take_over(session: Session, account: str) -> int:
+        session.execute(
+            sa.update(BrokerOrder)
+            .where(BrokerOrder.account == account, BrokerOrder.state == "SENDING")
+            .values(state="INTENT"),
+            execution_options={"synchronize_session": False},
+        )
+        return real(session, account)
+
+    real = control.take_over
+    return mock.patch.object(control, "take_over", take_over)
 
 
 @contextmanager
