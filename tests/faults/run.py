@@ -24,6 +24,8 @@ from tests.faults.world import PACKAGES, ROUGH, SYMBOLS, Weather, World
 
 ORDERS_PER_SECOND = 20.0
 """Of virtual time: the pace at which users send."""
+SENDING_S_MAX = 120.0
+"""However many the orders are, they come within two minutes: many orders are a burst, not a long day."""
 QUIET_WITHIN_S = 3_600.0
 SETTLE_S = 60.0
 """How long everything has to be at rest: longer than catching up with what the bus lost takes."""
@@ -170,8 +172,8 @@ def _traders(world: World, seed: int, orders: int, plan: Plan) -> Traders:
     count = plan.users or max(10, min(500, orders // 20))
     users = [UUID(int=dice.getrandbits(128), version=4) for _ in range(count)]
     return Traders(
-        world.scheduler, world.api, world.market, plan.symbols, users, orders, orders / plan.orders_per_second,
-        plan.mix, random.Random(f"{seed}/traders"),  # noqa: S311
+        world.scheduler, world.api, world.market, plan.symbols, users, orders,
+        min(orders / plan.orders_per_second, SENDING_S_MAX), plan.mix, random.Random(f"{seed}/traders"),  # noqa: S311
     )  # fmt: skip
 
 
