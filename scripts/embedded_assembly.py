@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 import analytics_service.consumers
 import notification_service.consumers
 import portfolio_service.consumers
+import portfolio_service.gauges
 import portfolio_service.sweeper
 import trade_executor.consumers
 import trade_executor.loop
@@ -157,7 +158,7 @@ class Platform:
         self._relay(name, db)
         self._consume(name, settings, db, portfolio_service.consumers.HANDLERS)
         sweep = partial(portfolio_service.sweeper.run, db, market, self.clock, settings)
-        self.loops.append((name, [sweep]))
+        self.loops.append((name, [sweep, partial(portfolio_service.gauges.run, db, settings)]))
         self._link_audit(name, db)
 
     def _executor(self) -> None:

@@ -48,6 +48,8 @@ class ServiceSettings(BaseSettings):
     notification_service_url: str = shared("NOTIFICATION_SERVICE_URL", "http://127.0.0.1:8005")  # type: ignore[assignment]
     analytics_service_url: str = shared("ANALYTICS_SERVICE_URL", "http://127.0.0.1:8006")  # type: ignore[assignment]
     market_data_service_url: str = shared("MARKET_DATA_SERVICE_URL", "http://127.0.0.1:8007")  # type: ignore[assignment]
+    status_port: int | None = shared("STATUS_PORT", None)  # type: ignore[assignment]
+    """Where a process without a web server answers with its metrics, as long as it lives; unset: nowhere."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     database_pool_size: int = Field(default=8, ge=1, le=100)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -33,7 +34,9 @@ def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[
     started = time.monotonic()
 
     def work(session: Session) -> list[bool]:
-        return [_apply(session, consumer, handlers, envelope) for envelope in envelopes]
+        # One statement for the whole batch: what one message costs in round trips counts under load.
+        new = claim(session, consumer, (one.id for one in envelopes if REGISTRY.get(one.type) in handlers))
+        return [_apply(session, consumer, handlers, envelope, new) for envelope in envelopes]
 
     applied = run_in_transaction(db, work)
     ms = round((time.monotonic() - started) * 1000, 1)
@@ -48,17 +51,21 @@ def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[
                 ms=ms,
             )
         metrics.messages_consumed.labels(consumer, envelope.type, "applied" if new else "repeat").inc()
+        if new:
+            metrics.message_lag.labels(consumer).observe(max(0.0, time.time() - envelope.recorded_at.timestamp()))
     return sum(applied)
 
 
-def _apply(session: Session, consumer: str, handlers: Handlers, envelope: Envelope) -> bool:
+def _apply(session: Session, consumer: str, handlers: Handlers, envelope: Envelope, new: set[UUID]) -> bool:
     event_type = REGISTRY.get(envelope.type)
     if event_type is None or event_type not in handlers:
         log.warning("consumer.unknown_event", consumer=consumer, type=envelope.type, message_id=str(envelope.id))
         return False
     with bound(correlation_id=envelope.correlation_id, service=consumer):
-        if not claim(session, consumer, envelope.id):
+        if envelope.id not in new:
             return False
+        # The same message may be in a batch twice.
+        new.discard(envelope.id)
         handlers[event_type](session, envelope.event(), envelope)
         # The next message of the batch reads rows as they are now, never objects this one has loaded.
         session.flush()

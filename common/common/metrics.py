@@ -3,9 +3,20 @@
 Several rooms may share one process, so every series carries the room's name.
 """
 
+import os
 import time
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 http_requests = Counter(
@@ -18,6 +29,18 @@ http_seconds = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
 messages_published = Counter("saras_messages_published_total", "Outbox messages confirmed by the bus.", ["service"])
+outbox_unsent = Gauge("saras_outbox_unsent", "Messages written and not yet confirmed by the bus.", ["service"])
+outbox_oldest = Gauge(
+    "saras_outbox_oldest_seconds",
+    "Age of the oldest message that the bus has not confirmed; 0 without one.",
+    ["service"],
+)
+message_lag = Histogram(
+    "saras_message_lag_seconds",
+    "From writing a message into its outbox to the commit of its effect.",
+    ["service"],
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300),
+)
 messages_consumed = Counter(
     "saras_messages_consumed_total", "Messages taken from the bus.", ["service", "type", "result"]
 )
@@ -36,6 +59,19 @@ live_rows = Gauge("saras_live_rows", "Rows that still have to reach a final stat
 def render() -> tuple[bytes, str]:
     """The exposition text of this process and its content type."""
     return generate_latest(), CONTENT_TYPE_LATEST
+
+
+def serve(host: str, port: int) -> None:
+    """Answer with this process's metrics on a port, from a thread that ends with the process.
+
+    Where PROMETHEUS_MULTIPROC_DIR is set (a directory of this process and its children alone, empty at the start), the
+    children of a worker are counted too.
+    """
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    start_http_server(port, host, registry)
 
 
 class HttpMetrics:

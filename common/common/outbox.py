@@ -7,14 +7,15 @@ wakes the relay at commit, a periodic sweep makes delivery certain.
 
 import select
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy import MetaData, Table, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -30,6 +31,7 @@ CHANNEL = "outbox"
 RELAY_BATCH = 500
 SWEEP_SECONDS = 1.0
 RELAY_PAUSE_SECONDS_MAX = 10.0
+MEASURE_SECONDS = 5.0
 RELAY_LOCK_KEY = 0x5A4A6
 RECORDED_INDEX = "ix_outbox_recorded_at"
 
@@ -59,6 +61,11 @@ inbox = Table(
     sa.Column("message_id", sa.Uuid, primary_key=True),
     sa.Column("handled_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
 )
+
+_CLAIM = text(
+    "INSERT INTO inbox (consumer, message_id) SELECT :consumer, message_id FROM unnest(CAST(:ids AS uuid[])) AS message_id"
+    " ON CONFLICT DO NOTHING RETURNING message_id"
+).columns(sa.column("message_id", sa.Uuid))
 
 
 def add_tables(metadata: MetaData) -> None:
@@ -122,10 +129,13 @@ def notify(session: Session) -> None:
     session.execute(text(f"NOTIFY {CHANNEL}"))
 
 
-def claim(session: Session, consumer: str, message_id: UUID) -> bool:
-    """Whether this consumer handles the message for the first time; a concurrent twin waits for our commit."""
-    statement = insert(inbox).values(consumer=consumer, message_id=message_id).on_conflict_do_nothing()
-    return session.execute(statement.returning(inbox.c.message_id)).first() is not None
+def claim(session: Session, consumer: str, message_ids: Iterable[UUID]) -> set[UUID]:
+    """Which of these messages this consumer handles for the first time; a concurrent twin waits for our commit.
+
+    The rows are written in one order of ids, so that two consumers with the same messages never wait for each other.
+    """
+    ids = sorted({str(message_id) for message_id in message_ids})
+    return set(session.scalars(_CLAIM, {"consumer": consumer, "ids": ids})) if ids else set()
 
 
 def republish(session: Session, aggregate_id: object, *, types: Sequence[type[Event]] | None = None) -> int:
@@ -191,13 +201,29 @@ class Relay:
         metrics.messages_published.labels(self._name).inc(len(confirmed))
         return len(confirmed)
 
+    def measure(self) -> None:
+        """Set the gauges of what waits to be published."""
+        with self._db.transaction() as session:
+            count, age_s = session.execute(
+                sa.select(
+                    sa.func.count(),
+                    sa.func.extract("epoch", sa.func.clock_timestamp() - sa.func.min(outbox.c.recorded_at)),
+                ).where(outbox.c.sent_at.is_(None))
+            ).one()
+        metrics.outbox_unsent.labels(self._name).set(count)
+        metrics.outbox_oldest.labels(self._name).set(float(age_s or 0))
+
     def run(self, stop: threading.Event) -> None:
         """Publish until told to stop: at once on NOTIFY, at least every `SWEEP_SECONDS`."""
         with bound(service=self._name):
             pause = SWEEP_SECONDS
             listener: Any = None
+            measured_at = -MEASURE_SECONDS
             while not stop.is_set():
                 try:
+                    if time.monotonic() - measured_at >= MEASURE_SECONDS:
+                        self.measure()
+                        measured_at = time.monotonic()
                     if listener is None:
                         listener = self._listen()
                     if self._leads(listener):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from common import catching_up
+from common import catching_up, metrics
 from common.auth import AccessTokens, Authenticator, JwksKeys, ServiceIdentity, StaticKeys
 from common.bus import Bus
 from common.catching_up import catching_up_of
@@ -51,6 +51,7 @@ def run_room(
             run_migrations(package, url)
             return 0
         db = Database(url, pool_size=settings.database_pool_size, application_name=f"{name}-{command}")
+        serve_status(settings, command)
         try:
             commands[command](settings, db)
         finally:
@@ -59,6 +60,12 @@ def run_room(
         sys.stderr.write(f"{name}: {error}\n")
         return 1
     return 0
+
+
+def serve_status(settings: ServiceSettings, command: str) -> None:
+    """Answer with metrics where STATUS_PORT says; the API answers on its own port."""
+    if command != "api" and settings.status_port is not None:
+        metrics.serve(settings.host, settings.status_port)
 
 
 def relay_command(name: str) -> Command[ServiceSettings]:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from common import idempotency, outbox
 from common.bus import LocalBus
@@ -144,6 +145,34 @@ def test_one_message_in_parallel_has_one_effect(db: Database) -> None:
         )
     assert sorted(applied) == [0] * 15 + [1]
     assert effect_count(db) == 1
+
+
+def test_a_message_that_comes_twice_in_one_batch_has_one_effect(db: Database) -> None:
+    with db.transaction() as session:
+        record(session, cancel(), source="test-room", aggregate_id="x")
+        record(session, cancel(), source="test-room", aggregate_id="y")
+    with db.session() as session:
+        first, second = (outbox.envelope_of(row) for row in session.execute(sa.select(outbox.outbox)))
+    handlers = {OrderCancelRequested: insert_effect}
+    assert handle(db, "room", handlers, [first]) == 1
+    assert handle(db, "room", handlers, [second, first, second]) == 1
+    assert effect_count(db) == 2
+
+
+def test_what_waits_in_the_outbox_shows_as_gauges(db: Database) -> None:
+    relay = Relay(db, LocalBus(), name="gauged-room")
+
+    def gauge(name: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"service": "gauged-room"})
+
+    relay.measure()
+    assert (gauge("saras_outbox_unsent"), gauge("saras_outbox_oldest_seconds")) == (0, 0)
+    with db.transaction() as session:
+        record(session, cancel(), source="gauged-room", aggregate_id="x")
+        session.execute(sa.text("UPDATE outbox SET recorded_at = recorded_at - interval '90 seconds'"))
+    relay.measure()
+    assert gauge("saras_outbox_unsent") == 1
+    assert 89 < (gauge("saras_outbox_oldest_seconds") or 0) < 120
 
 
 def test_a_failing_effect_leaves_no_inbox_row(db: Database) -> None:

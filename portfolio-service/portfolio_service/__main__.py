@@ -14,7 +14,7 @@ from common.process import (
     run_until_signal,
     serve,
 )
-from portfolio_service import sweeper
+from portfolio_service import gauges, sweeper
 from portfolio_service.app import create_app
 from portfolio_service.config import NAME, Settings
 from portfolio_service.consumers import HANDLERS
@@ -31,6 +31,7 @@ def _sweep(settings: Settings, db: Database) -> None:
         [
             lambda stop: sweeper.run(db, market, SystemClock(), settings, stop),
             lambda stop: audit_chain.run(db, NAME, stop),
+            lambda stop: gauges.run(db, settings, stop),
         ]
     )
 

@@ -35,6 +35,8 @@ class Settings(ServiceSettings):
     kyc_required: bool = True
 
     sweep_interval_s: float = Field(default=1.0, gt=0)
+    ledger_check_interval_s: float = Field(default=300.0, ge=10)
+    """The proof of the ledger replays all of it: the larger the ledger, the rarer it should be."""
 
     def limits(self) -> Limits:
         """The risk limits in force."""

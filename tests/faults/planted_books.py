@@ -158,7 +158,8 @@ def relay_by_last_id(_world: World) -> Patch:
 def inbox_in_its_own_transaction(_world: World) -> Patch:
     def handle(db: Database, consumer: str, handlers: Any, envelopes: Sequence[Any]) -> int:
         with db.transaction() as session:
-            new = [envelope for envelope in envelopes if outbox.claim(session, consumer, envelope.id)]
+            claimed = outbox.claim(session, consumer, [envelope.id for envelope in envelopes])
+        new = [envelope for envelope in envelopes if envelope.id in claimed]
 
         def work(session: Session) -> None:
             for envelope in new:

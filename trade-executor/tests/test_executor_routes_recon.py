@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from common.clock import trading_date
 from common.testing import client_for
-from trade_executor import breaks, gauges
+from trade_executor import breaks, control, gauges
 from trade_executor.app import create_app
 from trade_executor.brokers.base import PlaceRequest
 from trade_executor.config import SERVICE
@@ -146,17 +146,29 @@ def gauge(name, **labels):
 
 
 def test_breaks_and_runs_show_as_gauges_and_go_when_they_are_over(office):
-    gauges.publish(office.db)
+    gauges.publish(office.db, ACCOUNT)
     assert gauge("saras_reconciliation_age_seconds", scope="full") == -1
     assert gauge("saras_oldest_open_break_seconds") == 0
     office.client.post("/api/v1/ops/reconciliation", headers=office.ops)
     office.run("UPDATE recon_break SET opened_at = opened_at - interval '90 seconds'")
-    gauges.publish(office.db)
+    gauges.publish(office.db, ACCOUNT)
     assert gauge("saras_open_breaks", kind="units_mismatch", severity="2") == 1
     assert gauge("saras_oldest_open_break_seconds") > 89
     assert 0 <= gauge("saras_reconciliation_age_seconds", scope="full") < 30
     with office.db.transaction() as session:
         breaks.cure(session, ACCOUNT, breaks.UNITS, "INFY", "sold")
-    gauges.publish(office.db)
+    gauges.publish(office.db, ACCOUNT)
     assert gauge("saras_open_breaks", kind="units_mismatch", severity="2") == 0
     assert gauge("saras_oldest_open_break_seconds") == 0
+
+
+def test_the_send_budget_and_the_kill_switch_show_as_gauges(office):
+    gauges.publish(office.db, ACCOUNT)
+    left = {window: gauge("saras_sends_left", account=ACCOUNT, window=window) for window in ("second", "minute", "day")}
+    with office.db.transaction() as session:
+        assert control.claim(session, ACCOUNT, epoch=control.allowance(session, ACCOUNT).epoch, kind="cancel")
+    gauges.publish(office.db, ACCOUNT)
+    for window, before in left.items():
+        assert gauge("saras_sends_left", account=ACCOUNT, window=window) == before - 1, window
+    assert gauge("saras_trading_state", account=ACCOUNT, state="ACTIVE") == 1
+    assert gauge("saras_trading_state", account=ACCOUNT, state="HALTED") == 0

@@ -11,7 +11,15 @@ from common.config import InvalidSettings
 from common.db import Database, run_migrations
 from common.logging import configure
 from common.outbox import Relay
-from common.process import authenticator_from, bus_from, identity_from, market_from, run_until_signal, serve
+from common.process import (
+    authenticator_from,
+    bus_from,
+    identity_from,
+    market_from,
+    run_until_signal,
+    serve,
+    serve_status,
+)
 from trade_executor import consumers, loop, tasks
 from trade_executor.app import create_app
 from trade_executor.config import SERVICE, Settings
@@ -35,7 +43,9 @@ def main() -> None:
         configure(SERVICE, settings.log_level)
         if command == "migrate":
             run_migrations("trade_executor", url)
-        elif command == "worker":
+            return
+        serve_status(settings, command)
+        if command == "worker":
             _work(settings, url)
         else:
             _run(command, settings, url)

@@ -80,6 +80,14 @@ FROM control WHERE account = :account
 """  # noqa: S608  fragments above, no input
 
 
+_BUDGET = f"""
+SELECT sends_per_second - (SELECT count(*) FROM unnest(send_times) AS sent
+        WHERE sent > clock_timestamp() - window_ms * interval '1 millisecond') AS second,
+    floor({_TOKENS})::int AS minute, sends_per_day - {_USED_TODAY} AS day
+FROM control WHERE account = :account
+"""  # noqa: S608  fragments above, no input
+
+
 class DayValueExceeded(Exception):
     """The account would trade for more than its limit of the day: something is wrong, or a person must raise it."""
 
@@ -143,6 +151,21 @@ def outlook(session: Session, account: str, settings: Settings) -> Outlook:
     if row is None:
         raise KeyError(account)
     return Outlook(*row)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sends that are left now: in the window of a second, in the minute's bucket, in the day."""
+
+    second: int
+    minute: int
+    day: int
+
+
+def budget(session: Session, account: str) -> Budget | None:
+    """What is left of the account's rate limits; None for an unknown account. A look without a lock."""
+    row = session.execute(text(_BUDGET), {"account": account}).one_or_none()
+    return None if row is None else Budget(*row)
 
 
 def take_over(session: Session, account: str) -> int:

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from common.logging import get_logger
 from common.money import rupees_decimal
-from trade_executor import batching, breaks, closing, states, tags
+from trade_executor import batching, breaks, closing, counters, states, tags
 from trade_executor.batching import BlockKey, Candidate, LiveBlock
 from trade_executor.brokers.base import PlaceRequest
-from trade_executor.config import Settings
+from trade_executor.config import SERVICE, Settings
 from trade_executor.models import Block, BlockChild, BrokerOrder, ChildOrder
 
 log = get_logger(__name__)
@@ -147,6 +147,8 @@ def cut(session: Session, account: str, key: BlockKey, settings: Settings) -> in
     if moved.rowcount != len(children):
         raise states.IllegalTransition("a locked order left the pool")
     attempt_id = add_attempt(session, account, block_id, 1, request_of(key, quantity, settings), settings)
+    counters.blocks_cut.labels(SERVICE).inc()
+    counters.orders_in_blocks.labels(SERVICE).inc(len(children))
     log.info(
         "block.cut",
         block_id=str(block_id),

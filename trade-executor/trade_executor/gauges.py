@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from common import metrics
 from common.db import Database
-from trade_executor import breaks, states
+from trade_executor import breaks, control, states
 from trade_executor.config import SERVICE
-from trade_executor.models import Block, BrokerOrder, ChildOrder, ReconBreak, ReconRun
+from trade_executor.models import Block, BrokerOrder, ChildOrder, Control, ReconBreak, ReconRun
 
 open_breaks = Gauge("saras_open_breaks", "Breaks that nobody has closed.", ["service", "kind", "severity"])
 oldest_break = Gauge("saras_oldest_open_break_seconds", "Age of the oldest open break; 0 without one.", ["service"])
@@ -16,6 +16,12 @@ last_good_run = Gauge(
     "saras_reconciliation_age_seconds",
     "Time since the last run of the reconciliation that could read everything; -1 before the first.",
     ["service", "scope"],
+)
+sends_left = Gauge(
+    "saras_sends_left", "Sends left of the broker's rate limits, by window.", ["service", "account", "window"]
+)
+trading_state = Gauge(
+    "saras_trading_state", "1 for the state of the account's kill switch.", ["service", "account", "state"]
 )
 _now = sa.func.clock_timestamp()
 
@@ -26,9 +32,10 @@ _LIVE = (
 )
 
 
-def publish(db: Database) -> None:
-    """Set the gauges of live orders, blocks and attempts by state, of open breaks and of the reconciliation."""
+def publish(db: Database, account: str) -> None:
+    """Set the gauges of live rows by state, of open breaks, of the reconciliation and of the account's send budget."""
     with db.transaction() as session:
+        _publish_account(session, account)
         _publish_breaks(session)
         _publish_runs(session)
         for kind, state, live in _LIVE:
@@ -37,6 +44,15 @@ def publish(db: Database) -> None:
             counts.update((row[0], row[1]) for row in rows)
             for name, count in counts.items():
                 metrics.live_rows.labels(SERVICE, kind, name).set(count)
+
+
+def _publish_account(session: Session, account: str) -> None:
+    if (left := control.budget(session, account)) is not None:
+        for window, sends in vars(left).items():
+            sends_left.labels(SERVICE, account, window).set(sends)
+    state = session.scalar(sa.select(Control.trading_state).where(Control.account == account))
+    for name in states.TRADING.states:
+        trading_state.labels(SERVICE, account, name).set(name == state)
 
 
 def _publish_breaks(session: Session) -> None:

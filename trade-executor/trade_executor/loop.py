@@ -30,7 +30,7 @@ def sweep(desk: Desk, account: str) -> None:
     info = desk.session_info()
     if info is not None:
         expiry.expire(desk.db, account, info, is_open=desk.is_open(info))
-    gauges.publish(desk.db)
+    gauges.publish(desk.db, account)
 
 
 def step(desk: Desk, account: str) -> None:

@@ -16,7 +16,7 @@ from common import metrics, outbox
 from common.db import Database, run_in_transaction
 from common.events import Event, OrderWorking
 from common.logging import get_logger
-from trade_executor import breaks, closing, control, cutting, kill_switch, states
+from trade_executor import breaks, closing, control, counters, cutting, kill_switch, states
 from trade_executor import outcome as verdicts
 from trade_executor.brokers.base import Acked, Broker, Outcome, PlaceRequest, Refused, Unknown
 from trade_executor.config import SERVICE, Settings
@@ -142,7 +142,7 @@ def acknowledge(session: Session, block: Block, attempt: BrokerOrder, broker_ord
     attempt.state = states.ATTEMPT.require(attempt.state, "ACKED")
     session.flush()
     rows = session.execute(
-        sa.select(ChildOrder.order_id, ChildOrder.correlation_id)
+        sa.select(ChildOrder.order_id, ChildOrder.correlation_id, ChildOrder.accepted_at)
         .join(BlockChild, BlockChild.order_id == ChildOrder.order_id)
         .where(BlockChild.block_id == block.block_id)
         .order_by(ChildOrder.seq)
@@ -151,6 +151,9 @@ def acknowledge(session: Session, block: Block, attempt: BrokerOrder, broker_ord
         (OrderWorking(order_id=row.order_id, block_id=block.block_id), row.order_id, row.correlation_id) for row in rows
     ]
     outbox.record_many(session, working, source=SERVICE)
+    if attempt.attempt_no == 1 and attempt.sent_at is not None:
+        for row in rows:
+            counters.order_reach.labels(SERVICE).observe(max(0.0, (attempt.sent_at - row.accepted_at).total_seconds()))
 
 
 def become_ghost(session: Session, attempt: BrokerOrder) -> None:

@@ -15,7 +15,7 @@ from common.db import Database, run_migrations
 from common.errors import AppError
 from common.logging import configure
 from common.outbox import Relay
-from common.process import bus_from, run_until_signal, serve
+from common.process import bus_from, run_until_signal, serve, serve_status
 from user_service import admin_cli, housekeeping
 from user_service.account_states import ROLES
 from user_service.app import create_app
@@ -60,11 +60,13 @@ def _api(settings: Settings) -> None:
 
 def _relay(settings: Settings) -> None:
     bus = bus_from(settings)
+    serve_status(settings, "relay")
     run_until_signal([Relay(_database(settings), bus, name=NAME).run])
 
 
 def _sweep(settings: Settings) -> None:
     db = _database(settings)
+    serve_status(settings, "sweep")
     run_until_signal([housekeeping.sweeper(db, SystemClock()), partial(audit_chain.run, db, NAME)])
 
 
