@@ -29,6 +29,7 @@ from common import audit_chain, catching_up
 from common.bus import LocalBus
 from common.cache import cache_from_url
 from common.catching_up import catching_up_of
+from common.celery_app import start_worker_thread
 from common.clock import Clock, SystemClock
 from common.config import ServiceSettings
 from common.consumers import Handlers, run_consumer
@@ -185,7 +186,7 @@ class Platform:
         self.bus.declare(name, handlers)
 
         def work(stop: threading.Event) -> None:
-            tasks.start_worker_thread(celery, stop).join()
+            start_worker_thread(celery, stop).join()
             wakeup.close()
 
         def consume(stop: threading.Event) -> None:

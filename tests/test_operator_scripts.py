@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from common import audit, audit_chain
 from common.audit import Actor
 from common.db import Database
+from common.sealing import Sealer
 from common.testing_servers import empty
 from scripts import audit_verify, rotate_keys
 from scripts.embedded_environment import PREFIXES
-from trade_executor.credentials import Sealer
 from trade_executor.models import BrokerAccount
 
 KEYS = {version: base64.b64encode(bytes([version]) * 32).decode() for version in (1, 2)}

@@ -237,6 +237,7 @@ class TradingHalted(Event):
     """The kill switch of a broker account moved."""
 
     producers = ("trade-executor",)
+    consumers = ("notification-service",)
 
     account: str
     state: Literal["ACTIVE", "CANCEL_ONLY", "HALTED"]
@@ -248,6 +249,7 @@ class BreakOpened(Event):
     """Two books that must agree do not."""
 
     producers = ("trade-executor", "portfolio-service")
+    consumers = ("notification-service",)
 
     break_id: UUID
     kind: str
@@ -260,6 +262,7 @@ class PasswordResetRequested(Event):
     """Somebody asked for a link that sets a new password; the token itself is fetched from user-service by its id."""
 
     producers = ("user-service",)
+    consumers = ("notification-service",)
 
     user_id: UUID
     email: str
@@ -272,12 +275,29 @@ class EmailVerificationRequested(Event):
     """A user's address waits to be verified; the token itself is fetched from user-service by its id."""
 
     producers = ("user-service",)
+    consumers = ("notification-service",)
 
     user_id: UUID
     email: str
     full_name: str
     mail_token_id: UUID
     expires_at: AwareDatetime
+
+
+class ReportReady(Event):
+    """A report that a user waits for, or that is made every day or month, can be opened."""
+
+    producers = ("analytics-service",)
+    consumers = ("notification-service",)
+
+    report_id: UUID
+    user_id: UUID
+    kind: str = Field(pattern=r"^[a-z0-9_-]{1,40}$")
+    """`daily`, `monthly`, or the name of what was asked for (`capital_gains`)."""
+    title: str = Field(min_length=1, max_length=120)
+    """What it is, in words for its user: `Capital gains 2025-26`."""
+    period_start: date | None = None
+    period_end: date | None = None
 
 
 def sources_of(types: Iterable[type[Event]]) -> dict[str, list[type[Event]]]:

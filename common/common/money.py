@@ -45,6 +45,22 @@ def format_rupees(paise: int) -> str:
     return f"{sign}{rupees}.{rest:02d}"
 
 
+def indian_number(number: int) -> str:
+    """A whole number grouped the Indian way, three digits and then twos: `1234567` -> `12,34,567`."""
+    sign, digits = ("-" if number < 0 else ""), str(abs(number))
+    head, groups = digits[:-3], [digits[-3:]]
+    while head:
+        groups.insert(0, head[-2:])
+        head = head[:-2]
+    return sign + ",".join(groups)
+
+
+def indian_rupees(paise: int) -> str:
+    """Paise as rupees for people: `12345650` -> `₹1,23,456.50`."""
+    rupees, _, rest = format_rupees(abs(paise)).partition(".")
+    return f"{'-' if paise < 0 else ''}₹{indian_number(int(rupees))}.{rest}"
+
+
 def round_paise(amount: Decimal) -> int:
     """The one rounding rule of the platform: to the nearest paisa, halves to even."""
     return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))

@@ -20,7 +20,7 @@ import pika
 import psutil
 import pytest
 
-from common import queues
+from common import celery_app, queues
 from common.clock import SystemClock
 from common.db import Database
 from common.queues import dead_queue
@@ -47,20 +47,20 @@ POISON = """
 import os, sys, time
 from pathlib import Path
 from celery.concurrency import asynpool
-from common import queues
-from trade_executor import tasks
+from common import celery_app, queues
+from trade_executor import tasks, wakeup
 url, queue, log, limit = sys.argv[1:]
 queues.DELIVERY_LIMIT = int(limit)
 # Celery looks for dead children every five seconds.
 asynpool.AsynPool.timers = property(lambda pool: {pool.maintain_pool: 0.2})
-tasks.WORKER_LOST_WAIT_S = 0.1
+celery_app.WORKER_LOST_WAIT_S = 0.1
 def desk():
     with Path(log).open("a") as file:
         file.write(f"{os.getpid()}\\n")
     os.kill(os.getpid(), 9) if Path(log + ".poison").exists() else time.sleep(0 if Path(log + ".free").exists() else 60)
     raise RuntimeError("nothing to do here")
 app = tasks.make_celery(url, desk=desk, queue=queue)
-tasks.declare_dead_letters(app)
+celery_app.declare_dead_letters(app)
 app.worker_main(["worker", "--loglevel=ERROR", "--concurrency=1", "--without-gossip", "--without-mingle", "-n", queue])
 """
 
@@ -128,8 +128,7 @@ def test_a_killed_child_gives_its_wake_up_back_and_poison_is_set_aside(
 def test_ringing_at_a_broker_that_hangs_or_is_gone_takes_a_bounded_time(
     rabbitmq_url: str, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "RING_TIMEOUT_S", 0.4)
-    monkeypatch.setattr(wakeup, "SEND_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(celery_app, "RING_TIMEOUT_S", 0.4)
     parts, port = urlsplit(rabbitmq_url), free_port()
     proxies = Proxies({port: parts.port or 5672})
     url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()

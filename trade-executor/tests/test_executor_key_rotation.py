@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from common.clock import SystemClock, trading_date
+from common.sealing import SealBroken, Sealer, UnknownKeyVersion
 from common.testing import eventually
 from trade_executor import key_rotation
-from trade_executor.credentials import SealBroken, Sealer, UnknownKeyVersion
 from trade_executor.models import BrokerAccount, BrokerSession
 from trade_executor.sessions import KiteAccess
 from trade_executor.testing import ACCOUNT

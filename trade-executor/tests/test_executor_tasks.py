@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from common.bus import DELIVERY_LIMIT
+from common.celery_app import start_worker_thread
 from common.consumers import handle
 from common.events import Envelope
 from common.testing import eventually
@@ -20,7 +21,7 @@ def celery(room):
     """A Celery app in memory with a queue of its own, and a worker of it on a thread."""
     stop = threading.Event()
     app = tasks.make_celery("memory://", desk=lambda: room.desk, queue=f"test-{uuid4().hex}")
-    thread = tasks.start_worker_thread(app, stop)
+    thread = start_worker_thread(app, stop)
     yield app
     stop.set()
     thread.join(15)

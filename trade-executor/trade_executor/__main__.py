@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from common import audit_chain, catching_up
 from common.catching_up import catching_up_of
+from common.celery_app import declare_dead_letters, is_rabbitmq
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database, run_migrations
@@ -111,8 +112,8 @@ def _work(settings: Settings, url: str) -> None:
         return _desk(settings, _database(settings, url, "worker"))
 
     celery = tasks.make_celery(settings.celery_broker_url, desk=desk, queue=settings.celery_queue)
-    if tasks.is_rabbitmq(settings.celery_broker_url):
-        tasks.declare_dead_letters(celery)
+    if is_rabbitmq(settings.celery_broker_url):
+        declare_dead_letters(celery)
     celery.worker_main(
         ["worker", "--loglevel=WARNING", f"--concurrency={WORKER_CHILDREN}", "--without-gossip", "--without-mingle",
          f"--hostname={SERVICE}-{uuid4().hex[:8]}@%h"]

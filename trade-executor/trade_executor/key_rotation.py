@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from common import audit
 from common.audit import Actor
 from common.db import Database, run_in_transaction
-from trade_executor.credentials import SealBroken, Sealer
+from common.sealing import SealBroken, Sealer
 from trade_executor.models import BrokerAccount, BrokerSession
 
 BATCH = 200

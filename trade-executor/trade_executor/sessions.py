@@ -22,12 +22,12 @@ from common.config import InvalidSettings
 from common.db import Database
 from common.errors import Conflict, NotFound, Unavailable
 from common.logging import get_logger
+from common.sealing import Sealer
 from trade_executor import control
 from trade_executor.brokers.base import Broker, BrokerReadFailed, BrokerSessionExpired
 from trade_executor.brokers.kite import KiteBroker
 from trade_executor.brokers.session import exchange_request_token, login_url, simulator_request_token
 from trade_executor.config import SERVICE, Settings
-from trade_executor.credentials import Sealer
 from trade_executor.models import BrokerAccount, BrokerSession
 
 log = get_logger(__name__)

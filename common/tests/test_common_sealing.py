@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trade_executor.credentials import SealBroken, Sealer, UnknownKeyVersion
+from common.sealing import SealBroken, Sealer, UnknownKeyVersion
 
 KEY_1, KEY_2 = bytes(range(32)), bytes(range(32, 64))
 SEALER = Sealer({1: KEY_1}, current=1)

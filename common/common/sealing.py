@@ -1,4 +1,4 @@
-"""Broker credentials at rest: AES-256-GCM bound to the place they are stored in (ASVS 5.0, 11.3).
+"""Secrets at rest that must be read again: AES-256-GCM bound to the place they are stored in (ASVS 5.0, 11.3).
 
 A sealed text is `<key version>:<nonce>:<ciphertext>` (base64url without padding). Table, row, column and key version are
 authenticated with it, so a value copied into another row or column does not open there.
