@@ -1,15 +1,16 @@
-"""What other rooms ask: published keys, live sessions, tokens for mails. The gateway never routes /internal."""
+"""What other rooms ask: published keys, live sessions, tokens for mails, addresses. The gateway never routes /internal."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from common.auth import require_service
 from common.db import SessionDep
-from user_service import mail_tokens, sessions
+from user_service import contacts, mail_tokens, sessions
 from user_service.access import RoomDep
-from user_service.schemas import MailTokenAnswer, SessionAnswer
+from user_service.account_states import ROLES
+from user_service.schemas import ContactsAnswer, HoldersAnswer, MailTokenAnswer, SessionAnswer
 
 router = APIRouter()
 
@@ -43,3 +44,25 @@ def mail_token(
     response.headers["Cache-Control"] = "no-store"
     row, token = mail_tokens.token_for_mail(session, room, token_id)
     return MailTokenAnswer.model_validate({"token": token, "purpose": row.purpose, "expires_at": row.expires_at})
+
+
+@router.get("/internal/v1/contacts", include_in_schema=False)
+def contacts_of(
+    user_id: Annotated[list[UUID], Query(min_length=1, max_length=contacts.CONTACTS_MAX)],
+    _: Annotated[str, Depends(require_service("notification-service"))],
+    session: SessionDep,
+    response: Response,
+) -> ContactsAnswer:
+    """Addresses of users; those without an active account are absent."""
+    response.headers["Cache-Control"] = "no-store"
+    return ContactsAnswer.of(contacts.of_users(session, user_id))
+
+
+@router.get("/internal/v1/role-holders", include_in_schema=False)
+def role_holders(
+    role: Annotated[str, Query(pattern=f"^({'|'.join(ROLES)})$")],
+    _: Annotated[str, Depends(require_service("notification-service"))],
+    session: SessionDep,
+) -> HoldersAnswer:
+    """Who holds a role now: whom an alarm of the platform is for."""
+    return HoldersAnswer(user_ids=list(contacts.holders(session, role)))

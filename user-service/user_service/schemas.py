@@ -1,7 +1,8 @@
 """Bodies of requests and answers. Extra fields are refused; text is trimmed and holds no control characters."""
 
+from collections.abc import Iterable
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, WithJsonSchema
@@ -278,6 +279,36 @@ class MailTokenAnswer(BaseModel):
     token: str
     purpose: Literal["reset_password", "verify_email"]
     expires_at: datetime
+
+
+class ContactAnswer(BaseModel):
+    user_id: UUID
+    email: str
+    email_verified: bool
+    full_name: str
+
+
+class ContactsAnswer(BaseModel):
+    contacts: list[ContactAnswer]
+
+    @classmethod
+    def of(cls, users: Iterable[User]) -> Self:
+        """From accounts."""
+        return cls(
+            contacts=[
+                ContactAnswer(
+                    user_id=user.id,
+                    email=user.email,
+                    email_verified=user.email_verified_at is not None,
+                    full_name=user.full_name,
+                )
+                for user in users
+            ]
+        )
+
+
+class HoldersAnswer(BaseModel):
+    user_ids: list[UUID]
 
 
 def user_fields(user: User) -> dict[str, Any]:
