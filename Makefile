@@ -10,7 +10,7 @@ SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean
+.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean images
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -24,9 +24,14 @@ $(STAMP): requirements.lock $(PROJECTS) pyproject.toml
 
 setup: $(STAMP) ## make the Python environment (every other target does it when needed)
 
-lock: $(STAMP) ## pin all dependencies again (hashes, no addresses)
-	$(BIN)/uv lock --quiet --upgrade
-	$(BIN)/uv export --quiet --frozen --no-emit-workspace --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements.lock
+EXPORT := $(BIN)/uv export --quiet --frozen --no-emit-workspace --no-header --no-annotate --format requirements-txt
+lock: $(STAMP) ## pin all dependencies again (hashes, no addresses); UPGRADE= keeps what is pinned
+	$(BIN)/uv lock --quiet $(if $(filter undefined,$(origin UPGRADE)),--upgrade,$(UPGRADE))
+	$(EXPORT) --no-emit-project -o requirements.lock >/dev/null
+	$(EXPORT) --only-group build -o common/build-requirements.lock >/dev/null
+	$(EXPORT) --all-packages --no-dev -o scripts/requirements.lock >/dev/null
+	for room in $(filter-out common,$(ROOMS)); do \
+	  $(EXPORT) --no-dev --package saras-$$room -o $$room/requirements.lock >/dev/null || exit 1; done
 
 run: $(STAMP) ## start the whole platform on this machine (Ctrl-C stops it)
 	$(BIN)/python -m scripts.run_platform
@@ -75,6 +80,13 @@ security: $(STAMP) ## scan for weak code and secrets, look dependencies up in a 
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml -ll $(SCANNED)
 	$(BIN)/python -m pytest -q tests/security/test_security_repository.py
 	$(BIN)/python -m scripts.dependency_audit
+
+VERSION ?= latest
+images: ## build the image of every room, and the operators'
+	for room in $(filter-out common,$(ROOMS)); do \
+	  docker build --quiet --build-context saras-common=common -t saras/$$room:$(VERSION) $$room || exit 1; done
+	docker build --quiet -t saras/operator:$(VERSION) -f infra/operator.Dockerfile .
+	docker image ls --filter reference='saras/*:$(VERSION)'
 
 clean: ## remove the environment and caches (not the platform's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DOTENV = Path(".env")
+SECRETS_DIRECTORY_VARIABLE = "SECRETS_DIR"
 
 
 class InvalidSettings(Exception):
@@ -56,7 +57,11 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the process environment, and `.env` below it; raises InvalidSettings with the variable's name in the message."""
+        """Read the environment, below it `.env`, below it files; raises InvalidSettings with the variable's name in the message.
+
+        Where SECRETS_DIR is set, a file there named like a variable in small letters holds its value: secrets are mounted
+        into containers as files, and a container's environment can be read by too many.
+        """
         load_dotenv(DOTENV, override=False)
         prefix = (cls.model_config.get("env_prefix") or "").upper()
         known = {prefix + name.upper() for name in cls.model_fields}
@@ -66,7 +71,7 @@ class ServiceSettings(BaseSettings):
         ):
             raise InvalidSettings(f"unknown setting: {', '.join(unknown)}")
         try:
-            return cls()
+            return cls(_secrets_dir=secrets_directory())
         except ValidationError as error:
             raise InvalidSettings(_explain(prefix, error)) from None
 
@@ -82,6 +87,16 @@ class ServiceSettings(BaseSettings):
                 f"missing setting: {(self.model_config.get('env_prefix') or '').upper()}{name.upper()}"
             )
         return str(value)
+
+
+def secrets_directory() -> Path | None:
+    """Where secret settings lie as files, if anywhere (SECRETS_DIR); raises InvalidSettings for a folder that is not there."""
+    given = os.environ.get(SECRETS_DIRECTORY_VARIABLE)
+    if not given:
+        return None
+    if not Path(given).is_dir():
+        raise InvalidSettings(f"{SECRETS_DIRECTORY_VARIABLE}: no such folder")
+    return Path(given)
 
 
 _SHARED = frozenset(

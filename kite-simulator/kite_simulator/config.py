@@ -94,4 +94,5 @@ def load_settings() -> Settings:
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    return Settings()
+    # Secrets are mounted into containers as files, named like the variable in small letters.
+    return Settings(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
