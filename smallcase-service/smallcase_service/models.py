@@ -3,21 +3,13 @@
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, Text, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-from common import idempotency
-from common.db import NAMING, UtcDateTime
+from smallcase_service import models_investments
+from smallcase_service.base import Base
 
-
-class Base(DeclarativeBase):
-    """All tables of this room."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
-
-
-idempotency.add_tables(Base.metadata)
+__all__ = ["Base", "Smallcase", "SmallcaseConstituent", "SmallcaseVersion", "models_investments"]
 
 
 class Smallcase(Base):
