@@ -22,6 +22,7 @@ from trade_executor.testing import ACCOUNT
 Make = Callable[[Person], Any]
 V1 = "/api/v1"
 STATEMENT = "The money in this account is my own; I do not trade with money of third parties."
+SMALLCASE = ("smallcase-service",)
 MARKET_READERS = ("portfolio-service", "smallcase-service", "trade-executor")
 
 
@@ -202,6 +203,16 @@ def _deposit(person: Person) -> dict[str, str]:
     return {"user_id": person.things["user_id"], "amount": "1.00", "reason": "test money"}
 
 
+def _basket_of_orders(person: Person) -> dict[str, Any]:
+    order = {"order_id": str(uuid4()), "exchange": "NSE", "tradingsymbol": "INFY", "side": "BUY", "quantity": 1}
+    return {"submission_id": str(uuid4()), "user_id": str(person.user_id), "kyc": "approved", "orders": [order]}
+
+
+def _estimate(person: Person) -> dict[str, Any]:
+    order = {"exchange": "NSE", "side": "BUY", "quantity": 1, "price_paise": 100_00}
+    return {"user_id": str(person.user_id), "orders": [order]}
+
+
 def _change_password(person: Person) -> dict[str, str]:
     return {"current_password": person.password, "new_password": uuid4().hex}
 
@@ -314,6 +325,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", f"{V1}/admin/orders"): Rule(OPS),
     ("GET", f"{V1}/admin/ledger/check"): Rule(OPS),
     ("GET", "/internal/v1/ledger/totals"): Rule(SERVICE, callers=("trade-executor",)),
+    ("POST", "/internal/v1/baskets"): Rule(SERVICE, callers=SMALLCASE, body=_basket_of_orders),
+    ("POST", "/internal/v1/baskets/estimate"): Rule(SERVICE, callers=SMALLCASE, body=_estimate),
+    ("GET", "/internal/v1/orders"): Rule(SERVICE, callers=SMALLCASE, query=lambda p: {"id": p.things["order_id"]}),
     # --- smallcase-service ---
     ("POST", f"{V1}/smallcases"): Rule(USER, 201, body=lambda p: people.basket(_new_name(p))),
     ("GET", f"{V1}/smallcases"): Rule(USER),
