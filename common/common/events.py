@@ -128,7 +128,7 @@ class OrderWorking(Event):
     """trade-executor has put the order into a block that goes to the broker."""
 
     producers = ("trade-executor",)
-    consumers = ("portfolio-service",)
+    consumers = ("portfolio-service", "analytics-service")
 
     order_id: UUID
     block_id: UUID
@@ -298,6 +298,44 @@ class ReportReady(Event):
     """What it is, in words for its user: `Capital gains 2025-26`."""
     period_start: date | None = None
     period_end: date | None = None
+
+
+class BasketUpdated(Event):
+    """All legs of a basket order have ended, or the basket was refused after its request had been taken."""
+
+    producers = ("smallcase-service",)
+    consumers = ("notification-service",)
+
+    basket_order_id: UUID
+    user_id: UUID
+    investment_id: UUID
+    smallcase_id: UUID
+    smallcase_name: str
+    kind: Literal["INVEST", "INVEST_MORE", "SIP", "REBALANCE", "CUSTOMISE", "PARTIAL_EXIT", "EXIT", "REPAIR"]
+    status: Literal["filled", "needs_repair", "unfilled", "refused"]
+    """`filled`: everything was done. `needs_repair`, `unfilled`: some or all orders were not, and can be placed again."""
+    orders: int = Field(ge=0)
+    orders_filled: int = Field(ge=0)
+    bought_paise: int = Field(ge=0)
+    sold_paise: int = Field(ge=0)
+    charges_paise: int = Field(ge=0)
+    reason_code: str | None = None
+    reason: str | None = None
+
+
+class SipDue(Event):
+    """An instalment of a SIP is due today: the user confirms it, or the platform places it."""
+
+    producers = ("smallcase-service",)
+    consumers = ("notification-service",)
+
+    sip_id: UUID
+    user_id: UUID
+    smallcase_id: UUID
+    smallcase_name: str
+    due_on: date
+    amount_paise: int = Field(gt=0)
+    mode: Literal["CONFIRM", "AUTO"]
 
 
 def sources_of(types: Iterable[type[Event]]) -> dict[str, list[type[Event]]]:
