@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from common import metrics
 from common.auth import Authenticator
-from common.db import Database, migration_state
+from common.db import Database, lacks_migrations
 from common.errors import AppError, install_error_handlers
 from common.events import readers_of
 from common.http import REQUEST_ID_HEADER
@@ -80,10 +80,8 @@ class RequestContext:
 def _database_check(db: Database, package: str | None) -> Check:
     def check() -> Mapping[str, Any] | None:
         db.ping()
-        if package is not None:
-            current, head = migration_state(package, db)
-            if current != head:
-                raise CheckFailed(f"the database is at revision {current}, the code at {head}")
+        if package is not None and lacks_migrations(package, db):
+            raise CheckFailed("the database is older than this release: its migrations have not run")
         return None
 
     return check
@@ -140,7 +138,7 @@ def service_app(
     state: Mapping[str, Any] | None = None,
     version: str = "0.1.0",
 ) -> FastAPI:
-    """A room's app. `name` is the folder's name; `package` the import name whose migrations must be at head.
+    """A room's app. `name` is the folder's name; `package` the import name whose migrations must have run.
 
     A room that states facts lets the rooms that act on them read its outbox again (`common.outbox_reading`).
     `state` is put on `app.state` beside `db` and `auth`, where dependencies find their collaborators.

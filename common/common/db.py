@@ -159,6 +159,19 @@ def migration_state(package: str, db: Database) -> tuple[str | None, str | None]
         return MigrationContext.configure(connection).get_current_revision(), head
 
 
+def lacks_migrations(package: str, db: Database) -> bool:
+    """Whether the database is older than the code.
+
+    A revision that the code does not know belongs to a newer release, and migrations suit the release before them:
+    while a newer one is rolled out, processes of this one stay in service.
+    """
+    current, head = migration_state(package, db)
+    if current is None or current == head:
+        return current != head
+    scripts = ScriptDirectory.from_config(_alembic_config(package, db.url))
+    return any(script.revision == current for script in scripts.walk_revisions())
+
+
 def run_env(metadata: MetaData) -> None:
     """The whole `migrations/env.py` of a service: one transaction a migration, under a lock and with timeouts."""
     url = context.config.attributes.get("url") or context.config.get_main_option("sqlalchemy.url")
