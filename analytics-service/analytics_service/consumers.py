@@ -1,10 +1,10 @@
-"""Facts of portfolio-service that the read model is built from."""
+"""Facts of portfolio-service and trade-executor that the read model is built from."""
 
 from sqlalchemy.orm import Session
 
 from analytics_service import service
 from common.consumers import Handlers
-from common.events import CashMoved, Envelope, OrderUpdated
+from common.events import CashMoved, Envelope, OrderUpdated, OrderWorking
 
 
 def order_updated(session: Session, event: OrderUpdated, _: Envelope) -> None:
@@ -17,4 +17,9 @@ def cash_moved(session: Session, event: CashMoved, _: Envelope) -> None:
     service.book_cash(session, event)
 
 
-HANDLERS: Handlers = {OrderUpdated: order_updated, CashMoved: cash_moved}
+def order_working(session: Session, event: OrderWorking, _: Envelope) -> None:
+    """Book which block an order went to the broker in."""
+    service.book_block(session, event)
+
+
+HANDLERS: Handlers = {OrderUpdated: order_updated, CashMoved: cash_moved, OrderWorking: order_working}

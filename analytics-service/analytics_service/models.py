@@ -1,27 +1,19 @@
 """Tables of analytics-service: its own read model, built from facts and from nothing else.
 
-Every row is keyed by what it is about, so facts may repeat and overtake each other without changing the result.
+Facts are keyed by what they are about, so they may repeat and overtake each other without changing the result. What is
+derived from them (`models_derived`) can be thrown away and made again.
 """
 
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, MetaData, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-from common import catching_up, outbox
-from common.db import NAMING, Paise, UtcDateTime
-
-
-class Base(DeclarativeBase):
-    """All tables of this room."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {datetime: UtcDateTime()}  # noqa: RUF012
-
-
-outbox.add_tables(Base.metadata)
-catching_up.add_tables(Base.metadata)
+import analytics_service.models_derived
+import analytics_service.models_jobs  # noqa: F401  the other tables of the schema
+from analytics_service.model_base import Base
+from common.db import Paise
 
 
 class OrderFact(Base):
@@ -60,6 +52,7 @@ class Trade(Base):
         CheckConstraint("quantity >= 0 AND amount_paise >= 0", name="not_negative"),
         Index("ix_trade_user_id", "user_id"),
         Index("ix_trade_trading_date", "trading_date"),
+        Index("ix_trade_portfolio_id_trading_date", "portfolio_id", "trading_date"),
     )
 
     order_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -85,6 +78,7 @@ class CashFlow(Base):
         CheckConstraint("kind IN ('TOPUP', 'DEPOSIT', 'WITHDRAWAL')", name="kind_known"),
         CheckConstraint("amount_paise > 0", name="amount_positive"),
         Index("ix_cash_flow_user_id", "user_id"),
+        Index("ix_cash_flow_portfolio_id", "portfolio_id"),
     )
 
     transfer_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -93,3 +87,51 @@ class CashFlow(Base):
     kind: Mapped[str] = mapped_column(Text)
     amount_paise: Mapped[int] = mapped_column(Paise)
     occurred_at: Mapped[datetime]
+
+
+class OrderBlock(Base):
+    """The block that an order went to the broker in. An order may have been in several. Insert-only."""
+
+    __tablename__ = "order_block"
+    __table_args__ = (Index("ix_order_block_block_id", "block_id"),)
+
+    order_id: Mapped[UUID] = mapped_column(primary_key=True)
+    block_id: Mapped[UUID] = mapped_column(primary_key=True)
+    occurred_at: Mapped[datetime]
+
+
+class ImportedPortfolio(Base):
+    """A portfolio that a user holds elsewhere and brought by file; it has no cash and is in no ledger."""
+
+    __tablename__ = "imported_portfolio"
+    __table_args__ = (UniqueConstraint("user_id", "name"),)
+
+    portfolio_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID]
+    name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class ImportedTrade(Base):
+    """One row of a user's file. `row_key` says which: the same row brought again changes nothing."""
+
+    __tablename__ = "imported_trade"
+    __table_args__ = (
+        CheckConstraint("side IN ('BUY', 'SELL')", name="side_known"),
+        CheckConstraint("quantity > 0 AND amount_paise >= 0 AND charges_paise >= 0", name="not_negative"),
+        Index("ix_imported_trade_portfolio_id_trading_date", "portfolio_id", "trading_date"),
+    )
+
+    portfolio_id: Mapped[UUID] = mapped_column(ForeignKey("imported_portfolio.portfolio_id"), primary_key=True)
+    row_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    order_id: Mapped[UUID]
+    user_id: Mapped[UUID]
+    exchange: Mapped[str] = mapped_column(Text)
+    tradingsymbol: Mapped[str] = mapped_column(Text)
+    side: Mapped[str] = mapped_column(Text)
+    product: Mapped[str] = mapped_column(Text)
+    quantity: Mapped[int]
+    amount_paise: Mapped[int] = mapped_column(Paise)
+    charges_paise: Mapped[int] = mapped_column(Paise)
+    trading_date: Mapped[date]
+    row_number: Mapped[int]

@@ -1,14 +1,17 @@
 """Booking facts into the read model. Every statement gives the same rows for repeats and for any order of arrival."""
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
-from analytics_service.models import CashFlow, OrderFact, Trade
-from common.events import CashMoved, OrderUpdated
+from analytics_service.models import CashFlow, OrderBlock, OrderFact, Trade
+from common.events import CashMoved, OrderUpdated, OrderWorking
 
 
-def book_order(session: Session, event: OrderUpdated) -> None:
-    """Keep the order's newest state, and the trade this version added if it added one."""
+def book_order(session: Session, event: OrderUpdated, *, repair: bool = False) -> None:
+    """Keep the order's newest state, and the trade this version added if it added one.
+
+    `repair`: the event is the truth, rows that differ from it are made right.
+    """
     known = {
         "order_id": event.order_id,
         "order_version": event.order_version,
@@ -34,7 +37,11 @@ def book_order(session: Session, event: OrderUpdated) -> None:
     changed = {column.name: new[column.name] for column in OrderFact.__table__.columns if not column.primary_key}
     session.execute(
         statement.on_conflict_do_update(
-            index_elements=[OrderFact.order_id], set_=changed, where=OrderFact.order_version < new.order_version
+            index_elements=[OrderFact.order_id],
+            set_=changed,
+            where=OrderFact.order_version <= new.order_version
+            if repair
+            else OrderFact.order_version < new.order_version,
         )
     )
     # Charges may be corrected by a version that trades nothing; the sum over the trades must still be the order's.
@@ -45,10 +52,10 @@ def book_order(session: Session, event: OrderUpdated) -> None:
             amount_paise=event.last_fill_amount_paise,
             charges_paise=event.last_fill_charges_paise,
         )
-        session.execute(trade.on_conflict_do_nothing())
+        session.execute(_once(trade, Trade, repair))
 
 
-def book_cash(session: Session, event: CashMoved) -> None:
+def book_cash(session: Session, event: CashMoved, *, repair: bool = False) -> None:
     """Keep one flow of money; its transfer id makes it unique."""
     statement = insert(CashFlow).values(
         transfer_id=event.transfer_id,
@@ -58,4 +65,22 @@ def book_cash(session: Session, event: CashMoved) -> None:
         amount_paise=event.amount_paise,
         occurred_at=event.occurred_at,
     )
+    session.execute(_once(statement, CashFlow, repair))
+
+
+def book_block(session: Session, event: OrderWorking) -> None:
+    """Keep that an order went to the broker in a block."""
+    statement = insert(OrderBlock).values(
+        order_id=event.order_id, block_id=event.block_id, occurred_at=event.occurred_at
+    )
     session.execute(statement.on_conflict_do_nothing())
+
+
+def _once(statement: Insert, table: type[Trade] | type[CashFlow], repair: bool) -> Insert:
+    if not repair:
+        return statement.on_conflict_do_nothing()
+    columns = table.__table__.columns
+    return statement.on_conflict_do_update(
+        index_elements=[column for column in columns if column.primary_key],
+        set_={column.name: statement.excluded[column.name] for column in columns if not column.primary_key},
+    )

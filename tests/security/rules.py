@@ -405,7 +405,7 @@ OUTBOX_READERS: dict[str, dict[str, str]] = {
         "notification-service": "OrderUpdated",
         "analytics-service": "OrderUpdated",
     },
-    routing.EXECUTOR: {"portfolio-service": "OrderAllocated"},
+    routing.EXECUTOR: {"portfolio-service": "OrderAllocated", "analytics-service": "OrderWorking"},
 }
 """Rooms that read another room's outbox again, with a type of event each may read."""
 
