@@ -18,8 +18,9 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="@ROOM@" org.opencontainers.image.licenses="MIT"
-# A number, so that Kubernetes can see that it is not root; nothing in the image belongs to it.
-RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin saras
+# A number, so that Kubernetes can see that it is not root; nothing in the image belongs to it but the folder for data.
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin saras \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/saras
 COPY --from=build /opt/saras /opt/saras
 ENV PATH=/opt/saras/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 @PREFIX@HOST=0.0.0.0
 WORKDIR /tmp

@@ -1,5 +1,7 @@
 """Make an administrator of the platform on this machine: `python -m scripts.create_admin --email you@example.com`.
 
+The platform of `make run`, otherwise the one of `docker compose up`.
+
 There is no default password: one is generated and shown once.
 """
 
@@ -12,6 +14,7 @@ import typer
 
 from common.db import Database
 from common.logging import configure
+from scripts.compose_platform import create_admin_in_compose, gateway_of_compose
 from scripts.platform_state import data_directory, running_platform
 from user_service.admin_cli import create_admin
 
@@ -30,7 +33,9 @@ def main(
 def _create(email: str, role: str) -> str:
     running = running_platform()
     if running is None:
-        raise typer.BadParameter("no platform is running here; start it with `make run`")
+        if gateway_of_compose() is not None:
+            return create_admin_in_compose(email, role)
+        raise typer.BadParameter("no platform is running here; start it with `make run` or `docker compose up --wait`")
     database = Database(running.database_urls["user-service"], pool_size=1)
     try:
         return str(create_admin(database, email, roles=[role]).password)
@@ -40,8 +45,10 @@ def _create(email: str, role: str) -> str:
 
 def demo_admin() -> tuple[str, str]:
     """Address and password of the demo's administrator, made on first use and kept readable by its owner only."""
-    path = data_directory() / "secrets" / "demo-admin.json"
+    folder = "secrets" if running_platform() is not None else "compose"
+    path = data_directory() / folder / "demo-admin.json"
     if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         word = _create(DEMO_EMAIL, "admin")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"email": DEMO_EMAIL, "password": word}, file)

@@ -26,9 +26,10 @@ from rich.table import Table
 from common.clock import SystemClock, trading_date
 from common.logging import configure
 from common.money import format_rupees, parse_rupees
+from scripts.compose_platform import gateway_of_compose
 from scripts.create_admin import demo_admin
 from scripts.demo_client import Client, DemoFailed, Refused, password, until
-from scripts.platform_state import Running, running_platform
+from scripts.platform_state import running_platform
 
 SHARES = (
     "RELIANCE", "TCS", "INFY", "HDFCBANK", "ICICIBANK", "SBIN", "ITC", "LT", "AXISBANK", "BHARTIARTL",
@@ -84,8 +85,8 @@ def main(
     """Trade, wait, check; exit code 1 when the books do not balance."""
     configure("demo", "WARNING", stream=sys.stderr)
     try:
-        with platform() as running:
-            gateway = url or running.gateway_url
+        with platform() as found:
+            gateway = url or found
             console.print(f"Gateway: {gateway}")
             balanced = asyncio.run(run(gateway, users, orders, seed, check))
     except DemoFailed as failure:
@@ -95,11 +96,12 @@ def main(
 
 
 @contextmanager
-def platform() -> Iterator[Running]:
-    """The platform that already runs here, or one started for the demo and stopped after it."""
+def platform() -> Iterator[str]:
+    """The gateway of the platform that already runs here (`make run`, or Compose), or of one started for the demo."""
     found = running_platform()
-    if found is not None:
-        yield found
+    running_url = found.gateway_url if found is not None else gateway_of_compose()
+    if running_url is not None:
+        yield running_url
         return
     console.print("No platform is running here: starting one for the demo.")
     process = subprocess.Popen([sys.executable, "-m", "scripts.run_platform", "--quiet"], stdin=subprocess.DEVNULL)
@@ -109,7 +111,7 @@ def platform() -> Iterator[Running]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise DemoFailed("the platform did not start")
             time.sleep(0.2)
-        yield found
+        yield found.gateway_url
     finally:
         process.terminate()
         process.wait(30)
