@@ -10,7 +10,8 @@ SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean images
+.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean images up down compose-trial manifests manifests-check image-scan \
+        image-push deploy rollback smoke
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -88,5 +89,51 @@ images: ## build the image of every room, and the operators'
 	docker build --quiet -t saras/operator:$(VERSION) -f infra/operator.Dockerfile .
 	docker image ls --filter reference='saras/*:$(VERSION)'
 
+up: images ## start the platform in containers (docker compose) and wait until it is healthy
+	docker compose up --wait --no-build
+
+down: ## stop the platform in containers; its data stays
+	docker compose --profile monitoring --profile test down
+
+compose-trial: $(STAMP) images ## kill every container in turn while orders flow, then check the books (deletes the data in volumes)
+	docker build --quiet -t saras/tests:$(VERSION) -f infra/tests.Dockerfile .
+	$(BIN)/python -m tests.compose.kill_each
+
+# Rendering and checking what goes to a cluster needs tools of 645 MB, which nobody else needs.
+TOOLS := .venv-manifests
+$(TOOLS)/.installed: k8s/requirements.lock
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r k8s/requirements.lock
+	touch $@
+
+manifests: $(TOOLS)/.installed ## render k8s/base and k8s/overlays from the chart
+	$(TOOLS)/bin/python -m scripts.render_manifests
+
+manifests-check: $(STAMP) $(TOOLS)/.installed ## schemas of two Kubernetes versions, linter, own rules, chart and kustomize alike
+	SARAS_MANIFEST_TOOLS=required $(BIN)/python -m pytest -q tests/manifests
+
+ENVIRONMENT ?= staging
+NAMESPACE ?= $(if $(filter production,$(ENVIRONMENT)),saras,saras-$(ENVIRONMENT))
+REGISTRY ?= ghcr.io/saras-platform
+image-scan: ## look the images' packages up in a database of known holes (needs trivy; VERSION)
+	for room in $(filter-out common,$(ROOMS)); do \
+	  trivy image --quiet --exit-code 1 --severity HIGH,CRITICAL --ignore-unfixed saras/$$room:$(VERSION) || exit 1; done
+
+image-push: ## give the images to REGISTRY (VERSION)
+	for room in $(filter-out common,$(ROOMS)) operator; do \
+	  docker tag saras/$$room:$(VERSION) $(REGISTRY)/saras/$$room:$(VERSION) || exit 1; \
+	  docker push --quiet $(REGISTRY)/saras/$$room:$(VERSION) || exit 1; done
+
+deploy: ## bring VERSION to ENVIRONMENT, back to what ran before when it does not get ready (needs helm and a cluster)
+	helm upgrade --install saras k8s/chart --namespace $(NAMESPACE) --values k8s/environments/$(ENVIRONMENT).yaml \
+	  --set image.tag=$(VERSION) --set image.registry=$(REGISTRY) --atomic --wait --timeout 20m --history-max 10 $(HELM)
+
+rollback: ## back to the release before in ENVIRONMENT (needs helm and a cluster)
+	helm rollback saras --namespace $(NAMESPACE) --wait --timeout 20m
+
+URL ?= http://127.0.0.1:8000
+smoke: ## the platform at URL says that it is ready
+	curl --fail --silent --show-error --retry 20 --retry-delay 3 --retry-all-errors $(URL)/health/ready
+
 clean: ## remove the environment and caches (not the platform's data)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,10 +5,10 @@ handler works again (`common.catching_up`), so requeueing is for haste and purgi
 """
 
 import argparse
-import os
 import sys
 
 from common.bus import BusUnavailable
+from common.config import InvalidSettings, ServiceSettings
 from common.rabbit import RabbitBus
 
 COMMANDS = ("list", "requeue", "purge")
@@ -32,13 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("queue", help="a room's queue, such as portfolio-service")
     given = parser.parse_args(arguments)
-    url = os.environ.get("BUS_URL")
-    if not url:
-        sys.stderr.write("missing setting: BUS_URL\n")
-        return 1
     try:
-        count = run(RabbitBus(url), given.command, given.queue)
-    except BusUnavailable as error:
+        count = run(RabbitBus(ServiceSettings.load().required("bus_url")), given.command, given.queue)
+    except (InvalidSettings, BusUnavailable) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stderr.write(f"{given.command}: {count} messages\n")

@@ -1,0 +1,103 @@
+"""`make compose-trial`: every container of a fresh platform is killed in turn while orders flow; then the books are checked.
+
+Starts the Compose project of this folder anew (its volumes are deleted), needs a Docker engine and built images. Exit code
+0: nothing lost, doubled or wrong, and every container came back.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from statistics import quantiles
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scripts.compose_platform import ComposeFailed, compose
+
+UP_TIMEOUT_S = 300.0
+HEALTHY_TIMEOUT_S = 120.0
+POLL_S = 0.3
+PAUSE_S = 3.0
+FINAL_TIMEOUT_S = 600.0
+NOT_KILLED = frozenset({"tests", "operator"})
+
+console = Console(width=120)
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="How long orders flow; long enough for all kills.")] = 300.0,
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = 4.0,
+    keep: Annotated[bool, typer.Option(help="Leave the platform running.")] = False,
+) -> None:
+    """Start, let orders flow, kill and start each container, check."""
+    compose("--profile", "test", "down", "--volumes", "--remove-orphans", timeout_s=UP_TIMEOUT_S)
+    begun = time.monotonic()
+    compose("up", "--wait", "--no-build", timeout_s=UP_TIMEOUT_S)
+    console.print(f"up and healthy after {time.monotonic() - begun:.1f} s")
+    command = ["docker", "compose", "--profile", "test", "run", "--rm", "-T", "tests"]
+    orders = subprocess.Popen(
+        [*command, "--seconds", str(seconds), "--rate", str(rate)], stdout=subprocess.PIPE, text=True
+    )
+    assert orders.stdout is not None
+    for line in orders.stdout:
+        if line.startswith("trading"):
+            break
+    back: dict[str, float | None] = {}
+    deadline = time.monotonic() + seconds
+    for service in sorted(
+        name for name, one in containers().items() if one["State"] == "running" and name not in NOT_KILLED
+    ):
+        if time.monotonic() > deadline:
+            console.print(f"[bold red]no time left to kill {service}[/]")
+            back[service] = None
+            continue
+        back[service] = kill(service)
+        console.print(f"{service}: healthy again after {back[service]} s")
+        time.sleep(PAUSE_S)
+    said, _ = orders.communicate(timeout=FINAL_TIMEOUT_S)
+    console.print(said, highlight=False, markup=False)
+    report(back)
+    if not keep:
+        begun = time.monotonic()
+        compose("--profile", "test", "down", "--volumes", timeout_s=UP_TIMEOUT_S)
+        console.print(f"down after {time.monotonic() - begun:.1f} s")
+    sys.exit(1 if orders.returncode or None in back.values() else 0)
+
+
+def kill(service: str) -> float | None:
+    """SIGKILL and start again; answers the seconds until it is healthy, None when it does not become so in time."""
+    began = time.monotonic()
+    compose("kill", "--signal", "KILL", service)
+    # Killed by hand a container stays down; an operator, or Kubernetes, starts it.
+    compose("start", service, timeout_s=HEALTHY_TIMEOUT_S)
+    while time.monotonic() - began < HEALTHY_TIMEOUT_S:
+        one = containers().get(service, {})
+        if one.get("State") == "running" and one.get("Health") in ("healthy", ""):
+            return round(time.monotonic() - began, 1)
+        time.sleep(POLL_S)
+    return None
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Every container of the project by its service."""
+    try:
+        lines = compose("ps", "--all", "--format", "json").splitlines()
+    except ComposeFailed:
+        return {}
+    return {one["Service"]: one for one in map(json.loads, filter(None, lines))}
+
+
+def report(back: dict[str, float | None]) -> None:
+    """One table of recoveries."""
+    times = [seconds for seconds in back.values() if seconds is not None]
+    table = Table("killed", "back", "p50", "longest", title="Containers")
+    middle = quantiles(times, n=2)[0] if len(times) > 1 else 0.0
+    table.add_row(str(len(back)), str(len(times)), f"{middle:.1f} s", f"{max(times, default=0.0):.1f} s")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
