@@ -6,7 +6,8 @@ makes a price look younger than it is.
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
@@ -18,6 +19,12 @@ INSTRUMENT_CACHE_S = 300.0
 PRICE_CACHE_S = 0.5
 SESSION_CACHE_S = 1.0
 KEYS_PER_REQUEST_MAX = 500
+HISTORY_CACHE_S = 600.0
+HISTORY_RETRY_S = 2.0
+"""How long an incomplete history is kept before it is asked for again."""
+HISTORIES_CACHED_MAX = 1_000
+"""Six years of one share are 36 kilobytes."""
+HISTORIES_PER_REQUEST_MAX = 60
 
 Key = tuple[str, str]
 """(exchange, tradingsymbol)"""
@@ -56,6 +63,19 @@ class Price:
 
 
 @dataclass(frozen=True)
+class History:
+    """Final daily candles of a share, oldest first: closes in paise, volumes in shares. Today's is never among them.
+
+    `is_complete` is false while market-data-service still reads days of the span from the broker.
+    """
+
+    days: Sequence[date]
+    closes_paise: Sequence[int]
+    volumes: Sequence[int]
+    is_complete: bool
+
+
+@dataclass(frozen=True)
 class SessionInfo:
     """The state of the market now: whether orders can trade, and the trading day they belong to."""
 
@@ -83,6 +103,10 @@ class MarketData(Protocol):
         """The session of the cash market now."""
         ...
 
+    def histories(self, keys: Iterable[Key], first: date, last: date) -> Mapping[Key, History]:
+        """Stored daily candles of shares and indices; unknown ones are absent."""
+        ...
+
 
 def instrument_of(market: MarketData, exchange: str, tradingsymbol: str) -> Instrument:
     """One instrument; raises UnknownInstrument."""
@@ -104,6 +128,7 @@ class MarketDataClient:
         self._instruments: dict[Key, tuple[float, Instrument]] = {}
         self._prices: dict[Key, tuple[float, Price]] = {}
         self._session: tuple[float, SessionInfo] | None = None
+        self._histories: dict[tuple[Key, date, date], tuple[float, History]] = {}
 
     def instruments(self, keys: Iterable[Key]) -> Mapping[Key, Instrument]:
         return self._cached(
@@ -121,6 +146,30 @@ class MarketDataClient:
         info = _session(self._client.get("/internal/v1/session"))
         self._session = (now, info)
         return info
+
+    def histories(self, keys: Iterable[Key], first: date, last: date) -> Mapping[Key, History]:
+        wanted = list(dict.fromkeys(keys))
+        now = time.monotonic()
+        with self._lock:
+            found = {
+                key: entry[1]
+                for key in wanted
+                if (entry := self._histories.get((key, first, last))) is not None and now < entry[0]
+            }
+        missing = [key for key in wanted if key not in found]
+        for start in range(0, len(missing), HISTORIES_PER_REQUEST_MAX):
+            part = missing[start : start + HISTORIES_PER_REQUEST_MAX]
+            query = [("i", f"{exchange}:{symbol}") for exchange, symbol in part]
+            span = [("from", first.isoformat()), ("to", last.isoformat())]
+            fresh = _histories(self._client.get("/internal/v1/histories", params=[*query, *span]))
+            found.update(fresh)
+            with self._lock:
+                if len(self._histories) + len(fresh) > HISTORIES_CACHED_MAX:
+                    self._histories.clear()
+                for key, history in fresh.items():
+                    until = now + (HISTORY_CACHE_S if history.is_complete else HISTORY_RETRY_S)
+                    self._histories[key, first, last] = (until, history)
+        return found
 
     def _cached(
         self, keys: Iterable[Key], cache: dict[Key, tuple[float, Any]], ttl_s: float, path: str, member: str, parse: Any
@@ -157,6 +206,22 @@ def _instrument(row: Mapping[str, Any]) -> Instrument:
 
 def _price(row: Mapping[str, Any]) -> Price:
     return Price(price_paise=int(row["price_paise"]), at=datetime.fromisoformat(row["at"]))
+
+
+def _histories(answer: Mapping[str, Any]) -> dict[Key, History]:
+    days = tuple(date.fromisoformat(day) for day in answer["days"])
+    found = {}
+    for row in answer["histories"]:
+        closes = row["closes_paise"]
+        traded = [index for index, close in enumerate(closes) if close is not None]
+        found[row["exchange"], row["tradingsymbol"]] = History(
+            # Most shares trade on every day: they share one list of days.
+            days=days if len(traded) == len(days) else tuple(days[index] for index in traded),
+            closes_paise=array("q", (closes[index] for index in traded)),
+            volumes=array("q", (row["volumes"][index] for index in traded)),
+            is_complete=bool(row["is_complete"]),
+        )
+    return found
 
 
 def _session(row: Mapping[str, Any]) -> SessionInfo:

@@ -29,7 +29,7 @@ from common.auth import (
 from common.bus import LocalBus
 from common.clock import FixedClock, SystemClock
 from common.events import OrderUpdated
-from common.market_data import Instrument, Key, Price, SessionInfo
+from common.market_data import History, Instrument, Key, Price, SessionInfo
 
 T = TypeVar("T")
 TRADING_DAY = date(2026, 11, 23)
@@ -111,6 +111,8 @@ class StaticMarketData:
     price_age_s: float = 0.0
     trading_date: date = TRADING_DAY
     bands: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    candles: dict[Key, History] = field(default_factory=dict)
+    """Daily candles; a known share without any has an incomplete history."""
 
     def instruments(self, keys: Iterable[Key]) -> Mapping[Key, Instrument]:
         return {key: self._instrument(key) for key in keys if key in self.shares}
@@ -130,6 +132,22 @@ class StaticMarketData:
             next_open_at=None if self.is_open else now + timedelta(hours=12),
             next_trading_date=following,
         )
+
+    def histories(self, keys: Iterable[Key], first: date, last: date) -> Mapping[Key, History]:
+        found = {}
+        for key in keys:
+            if key in self.candles:
+                whole = self.candles[key]
+                inside = [index for index, day in enumerate(whole.days) if first <= day <= last]
+                found[key] = History(
+                    days=[whole.days[index] for index in inside],
+                    closes_paise=[whole.closes_paise[index] for index in inside],
+                    volumes=[whole.volumes[index] for index in inside],
+                    is_complete=whole.is_complete,
+                )
+            elif key in self.shares:
+                found[key] = History((), (), (), False)
+        return found
 
     def _instrument(self, key: Key) -> Instrument:
         lower, upper = self.bands.get(key, (None, None))

@@ -16,6 +16,7 @@ from common.clock import Clock, SystemClock
 from common.db import Database
 from common.logging import bound, get_logger
 from market_data_service import routes_calendar, routes_candles, routes_instruments, routes_internal, routes_prices
+from market_data_service.candle_histories import CandleBacklog
 from market_data_service.config import NAME, PACKAGE, Settings
 from market_data_service.market import Market
 from market_data_service.source import QuoteSource
@@ -41,6 +42,7 @@ def create_app(
     loops given as `background`, which run on threads as long as the app does.
     """
     clock = clock or SystemClock()
+    backlog = CandleBacklog(db, source, clock)
     return service_app(
         name=NAME,
         title="Saras market data",
@@ -55,8 +57,8 @@ def create_app(
         package=PACKAGE,
         authenticator=authenticator,
         checks=_checks(market, clock, cache if settings.redis_url else None),
-        lifespan=_lifespan(market, clock, background),
-        state={"market": market, "source": source, "clock": clock, "settings": settings},
+        lifespan=_lifespan(market, clock, [*background, backlog.run]),
+        state={"market": market, "source": source, "clock": clock, "settings": settings, "backlog": backlog},
     )
 
 

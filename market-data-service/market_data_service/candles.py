@@ -76,7 +76,7 @@ def day_candles(db: Database, source: QuoteSource, clock: Clock, listing: Listin
     """
     trouble: NoBrokerSession | BrokerReadFailed | None = None
     try:
-        _complete(db, source, clock, listing, span)
+        complete(db, source, clock, listing, span)
     except (NoBrokerSession, BrokerReadFailed) as error:
         log.info("candles.incomplete", tradingsymbol=listing.tradingsymbol, error=type(error).__name__)
         trouble = error
@@ -87,7 +87,8 @@ def day_candles(db: Database, source: QuoteSource, clock: Clock, listing: Listin
     return CandleAnswer(span, tuple(candles), trouble is None)
 
 
-def _complete(db: Database, source: QuoteSource, clock: Clock, listing: Listing, span: Span) -> None:
+def complete(db: Database, source: QuoteSource, clock: Clock, listing: Listing, span: Span) -> None:
+    """Read and store what is missing of a span; raises NoBrokerSession or BrokerReadFailed."""
     now = clock.now()
     today = trading_date(now)
     with db.session() as session:

@@ -21,6 +21,7 @@ from market_data_service.asking import (
     require_instruments,
     want_prices,
 )
+from market_data_service.candle_histories import HISTORY_KEYS_MAX, CandleBacklog, final_span, stored_histories
 from market_data_service.candles import day_candles, wanted_span
 from market_data_service.market import Market
 
@@ -130,3 +131,41 @@ def candles(
             for candle in answer.candles
         ],
     }
+
+
+@router.get("/histories")
+def histories(
+    request: Request,
+    i: KeysQuery,
+    first: Annotated[DayInput, Query(alias="from")],
+    last: Annotated[DayInput, Query(alias="to")],
+    db: DatabaseDep,
+    market: MarketDep,
+    clock: ClockDep,
+) -> JSONResponse:
+    """Stored final closes and volumes of many instruments, on common days; null where one did not trade.
+
+    Unknown instruments are absent. What is missing is read from the broker afterwards: ask again in a moment.
+    """
+    require_instruments(market)
+    span = final_span(first, last, trading_date(clock.now()))
+    listings = {key: listing for key in keys_of(i, HISTORY_KEYS_MAX) if (listing := market.instruments.get(key))}
+    with db.session() as session:
+        found = stored_histories(session, list(listings), span)
+    backlog: CandleBacklog = request.app.state.backlog
+    backlog.want({key: listings[key] for key, history in found.items() if not history.is_complete}, span)
+    days = sorted({day for history in found.values() for day in history.days})
+    rows = []
+    for (exchange, symbol), history in found.items():
+        closes = dict(zip(history.days, history.closes_paise, strict=True))
+        volumes = dict(zip(history.days, history.volumes, strict=True))
+        rows.append(
+            {
+                "exchange": exchange,
+                "tradingsymbol": symbol,
+                "is_complete": history.is_complete,
+                "closes_paise": [closes.get(day) for day in days],
+                "volumes": [volumes.get(day) for day in days],
+            }
+        )
+    return JSONResponse({"days": [day.isoformat() for day in days], "histories": rows})

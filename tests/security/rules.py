@@ -372,6 +372,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/internal/v1/prices"): Rule(SERVICE, callers=MARKET_READERS, **RATES),
     ("GET", "/internal/v1/session"): Rule(SERVICE, callers=MARKET_READERS),
     ("GET", "/internal/v1/candles"): Rule(SERVICE, callers=MARKET_READERS, query=_candle_days),
+    ("GET", "/internal/v1/histories"): Rule(SERVICE, callers=MARKET_READERS, query=_candle_days),
     # --- trade-executor ---
     **{
         ("GET", f"{V1}/ops/{name}"): Rule(OPS)
