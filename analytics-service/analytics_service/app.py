@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from analytics_service import routes
+from analytics_service.analyses import Analyses
 from analytics_service.config import NAME, Settings
 from common.app import service_app
 from common.auth import Authenticator
@@ -21,5 +22,5 @@ def create_app(
         routers=[routes.router],
         db=db,
         authenticator=authenticator,
-        state={"settings": settings, "clock": clock or SystemClock()},
+        state={"settings": settings, "clock": clock or SystemClock(), "analyses": Analyses()},
     )

@@ -38,6 +38,8 @@ FAILURES_MAX = 3
 """After so many questions without an answer the rest waits for the next round."""
 CHANGES_KEPT = timedelta(days=30)
 LOCK_KEY = 0x5A4A6
+BENCHMARK_BEFORE = timedelta(days=10)
+"""The benchmark starts from the close before a portfolio's first day."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def wanted_closes(session: Session, benchmark: Key, today: date) -> list[Wanted]
         for exchange, symbol, first, last, is_held in rows
         if (exchange, symbol) != benchmark
     ]
-    return [Wanted(benchmark, min(row[2] for row in rows), today), *shares]
+    return [Wanted(benchmark, min(row[2] for row in rows) - BENCHMARK_BEFORE, today), *shares]
 
 
 def _traded(table: type[Trade] | type[ImportedTrade]) -> Any:

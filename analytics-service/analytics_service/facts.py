@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, case, cast, func, select
+from sqlalchemy import BigInteger, Text, case, cast, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -128,8 +128,10 @@ def held_before(session: Session, portfolio: Portfolio, day: date) -> dict[Key, 
     return {(exchange, symbol): count for exchange, symbol, count in rows}
 
 
-def last_traded_before(session: Session, portfolio: Portfolio, day: date) -> dict[Key, tuple[date, int]]:
-    """The last day each share was traded before a day, and its mean price a unit."""
+def last_traded(session: Session, portfolio: Portfolio, keys: set[Key], last: date) -> dict[Key, tuple[date, int]]:
+    """The newest day up to `last` on which each share was traded, and its mean price a unit."""
+    if not keys:
+        return {}
     trades = portfolio.trades
     unit = cast(func.round(func.sum(trades.amount_paise) / func.sum(trades.quantity)), BigInteger)
     rows = session.execute(
@@ -137,7 +139,8 @@ def last_traded_before(session: Session, portfolio: Portfolio, day: date) -> dic
         .ext(distinct_on(trades.exchange, trades.tradingsymbol))
         .where(
             trades.portfolio_id == portfolio.portfolio_id,
-            trades.trading_date < day,
+            trades.trading_date <= last,
+            sa.tuple_(trades.exchange, trades.tradingsymbol).in_(sorted(keys)),
         )
         .group_by(trades.exchange, trades.tradingsymbol, trades.trading_date)
         .having(func.sum(trades.quantity) > 0)
@@ -170,7 +173,7 @@ def fills_by_book(session: Session, portfolio: Portfolio, books: Sequence[BookKe
             trades.exchange,
             trades.tradingsymbol,
             trades.product,
-            trades.order_id,
+            cast(trades.order_id, Text),
             trades.trading_date,
             case((trades.side == "BUY", trades.quantity), else_=-trades.quantity),
             trades.amount_paise,

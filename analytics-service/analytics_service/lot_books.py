@@ -62,7 +62,7 @@ def _store_disposals(
         [
             *_book_columns([book for book, _, _ in disposals]),
             ("int", [number for _, number, _ in disposals]),
-            ("uuid", [str(one.order_id) for _, _, one in disposals]),
+            ("uuid", [one.order_id for _, _, one in disposals]),
             ("date", [one.acquired_on for _, _, one in disposals]),
             ("date", [one.disposed_on for _, _, one in disposals]),
             ("int", [one.quantity for _, _, one in disposals]),

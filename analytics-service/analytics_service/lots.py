@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
     """A traded part of an order: `quantity` is negative for a sale; charges without shares have quantity 0."""
 
-    order_id: UUID
+    order_id: str
     on: date
     quantity: int
     amount_paise: int
@@ -40,7 +39,7 @@ class Disposal:
     Of a short lot the sale came first: `acquired_on` is then the later day.
     """
 
-    order_id: UUID
+    order_id: str
     acquired_on: date
     disposed_on: date
     quantity: int
@@ -112,8 +111,8 @@ def fifo(fills: Iterable[Fill]) -> tuple[list[Disposal], list[OpenLot]]:
 def with_charges_on_fills(fills: Iterable[Fill]) -> list[Fill]:
     """Charges that came without shares, added to the fill of their order before them, else to the one after."""
     kept: list[Fill] = []
-    place: dict[UUID, int] = {}
-    waiting: dict[UUID, int] = {}
+    place: dict[str, int] = {}
+    waiting: dict[str, int] = {}
     for fill in fills:
         extra = waiting.pop(fill.order_id, 0)
         if fill.quantity:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, PlainSerializer
 
+from analytics_service.schemas_performance import PerformanceBlock
 from analytics_service.summaries import PlatformSummary, ShareSummary, ShareVolume, Traded, UserSummary
 from common.clock import to_ist
 from common.money import SignedRupees
@@ -71,9 +72,10 @@ class UserAnalytics(BaseModel):
     traded: TradedView
     orders_by_status: dict[str, int]
     shares: list[ShareView]
+    performance: PerformanceBlock
 
     @classmethod
-    def of(cls, summary: UserSummary, as_of: datetime) -> Self:
+    def of(cls, summary: UserSummary, performance: PerformanceBlock, as_of: datetime) -> Self:
         """From paise."""
         return cls(
             user_id=summary.user_id,
@@ -83,6 +85,7 @@ class UserAnalytics(BaseModel):
             traded=TradedView.of(summary.traded),
             orders_by_status=summary.orders_by_status,
             shares=[ShareView.of(share) for share in summary.shares],
+            performance=performance,
         )
 
 

@@ -1,19 +1,29 @@
 """How well closed trades went: win rate, profit factor, expectancy. Pure; paise, after charges."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from uuid import UUID
+
+import numpy as np
+
+from analytics_service.returns import Days, Floats, Paise
 
 
 @dataclass(frozen=True)
-class ClosedTrade:
-    """What one closing order gained after the charges of both sides, and how long what it closed was held."""
+class ClosedTrades:
+    """Orders that closed lots, by day: what each gained after the charges of both sides, and how long that was held."""
 
-    order_id: UUID
-    closed_on: date
-    net_paise: int
-    days_held: float
+    days: Days
+    net_paise: Paise
+    days_held: Floats
+
+    def between(self, first: date | None, last: date | None) -> "ClosedTrades":
+        """Those of [first, last]."""
+        keep = np.ones(len(self.days), dtype=bool)
+        if first is not None:
+            keep &= self.days >= np.datetime64(first)
+        if last is not None:
+            keep &= self.days <= np.datetime64(last)
+        return ClosedTrades(self.days[keep], self.net_paise[keep], self.days_held[keep])
 
 
 @dataclass(frozen=True)
@@ -37,33 +47,30 @@ class TradeStatistics:
     average_days_held: float | None
 
 
-def statistics(trades: Iterable[ClosedTrade]) -> TradeStatistics:
+def statistics(trades: ClosedTrades) -> TradeStatistics:
     """Wins / closed trades; gross win / gross loss; mean P&L per trade. A trade of exactly 0 is neither win nor loss."""
-    closed = list(trades)
-    wins = [trade.net_paise for trade in closed if trade.net_paise > 0]
-    losses = [-trade.net_paise for trade in closed if trade.net_paise < 0]
-    won, lost = sum(wins), sum(losses)
-    nets = [trade.net_paise for trade in closed]
+    nets = trades.net_paise
+    wins, losses = nets[nets > 0], -nets[nets < 0]
+    won, lost = int(wins.sum()), int(losses.sum())
     return TradeStatistics(
-        closed_count=len(closed),
+        closed_count=len(nets),
         win_count=len(wins),
         loss_count=len(losses),
-        win_rate=len(wins) / len(closed) if closed else None,
+        win_rate=len(wins) / len(nets) if len(nets) else None,
         gross_win_paise=won,
         gross_loss_paise=lost,
         profit_factor=won / lost if lost else None,
-        expectancy_paise=_mean(nets),
-        average_win_paise=_mean(wins),
-        average_loss_paise=_mean(losses),
-        best_paise=max(nets, default=None),
-        worst_paise=min(nets, default=None),
-        average_days_held=sum(trade.days_held for trade in closed) / len(closed) if closed else None,
+        expectancy_paise=_mean(won - lost, len(nets)),
+        average_win_paise=_mean(won, len(wins)),
+        average_loss_paise=_mean(lost, len(losses)),
+        best_paise=int(nets.max()) if len(nets) else None,
+        worst_paise=int(nets.min()) if len(nets) else None,
+        average_days_held=float(trades.days_held.mean()) if len(nets) else None,
     )
 
 
-def _mean(amounts: list[int]) -> int | None:
-    if not amounts:
+def _mean(total: int, count: int) -> int | None:
+    if not count:
         return None
-    total = sum(amounts)
-    mean = abs(total) // len(amounts)
+    mean = abs(total) // count
     return mean if total >= 0 else -mean

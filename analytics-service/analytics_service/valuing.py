@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from analytics_service import facts
@@ -110,21 +110,25 @@ def _first_stale(days: Days, fact_days: Days, counts: Any, stored_days: Days, st
 def _opening(session: Session, portfolio: Portfolio, after: date) -> Opening:
     following = date.fromordinal(after.toordinal() + 1)
     units = facts.held_before(session, portfolio, following)
-    traded = facts.last_traded_before(session, portfolio, following)
-    closed = _last_closes(session, set(units), after)
-    prices = {}
-    for key in units:
-        # The later one counts, and the close of a day before its trades.
-        candidates = [(on, 0, paise) for on, paise in [traded[key]] if key in traded]
-        if key in closed:
-            candidates.append((closed[key][0], 1, closed[key][1]))
-        prices[key] = max(candidates)[2]
     cash, count = session.execute(
         select(DailyValue.cash_paise, DailyValue.fact_count).where(
             DailyValue.portfolio_id == portfolio.portfolio_id, DailyValue.on_date == after
         )
     ).one()
-    return Opening(units, prices, cash, count)
+    return Opening(units, prices_at(session, portfolio, set(units), after), cash, count)
+
+
+def prices_at(session: Session, portfolio: Portfolio, keys: set[Key], last: date) -> dict[Key, int]:
+    """The price of shares at the end of a day: the newest close or trade of the portfolio up to it, a close first."""
+    closed = _last_closes(session, keys, last)
+    # Only a share without a close of that very day can have been traded later than its last close.
+    unsure = {key for key in keys if key not in closed or closed[key][0] < last}
+    traded = facts.last_traded(session, portfolio, unsure, last)
+    prices = {}
+    for key in keys:
+        known = [(found[key][0], rank, found[key][1]) for rank, found in enumerate((traded, closed)) if key in found]
+        prices[key] = max(known)[2]
+    return prices
 
 
 def _store_values(session: Session, portfolio: Portfolio, values: DailyValues) -> None:
@@ -195,10 +199,15 @@ def _closes(session: Session, keys: set[Key], first: date) -> dict[Key, Closes]:
 def _last_closes(session: Session, keys: set[Key], until: date) -> dict[Key, tuple[date, int]]:
     if not keys:
         return {}
+    ordered = sorted(keys)
+    # One look into the index for every share: sorting all closes of all shares would take a hundred times longer.
     rows = session.execute(
-        select(DailyClose.exchange, DailyClose.tradingsymbol, DailyClose.on_date, DailyClose.close_paise)
-        .ext(distinct_on(DailyClose.exchange, DailyClose.tradingsymbol))
-        .where(sa.tuple_(DailyClose.exchange, DailyClose.tradingsymbol).in_(sorted(keys)), DailyClose.on_date <= until)
-        .order_by(DailyClose.exchange, DailyClose.tradingsymbol, DailyClose.on_date.desc())
+        sa.text(
+            "SELECT k.exchange, k.symbol, c.on_date, c.close_paise"
+            " FROM unnest(CAST(:exchanges AS text[]), CAST(:symbols AS text[])) AS k (exchange, symbol)"
+            " CROSS JOIN LATERAL (SELECT on_date, close_paise FROM daily_close d WHERE d.exchange = k.exchange"
+            " AND d.tradingsymbol = k.symbol AND d.on_date <= :until ORDER BY on_date DESC LIMIT 1) AS c"
+        ),
+        {"exchanges": [key[0] for key in ordered], "symbols": [key[1] for key in ordered], "until": until},
     )
     return {(exchange, symbol): (on, paise) for exchange, symbol, on, paise in rows}
