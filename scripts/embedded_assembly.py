@@ -16,6 +16,9 @@ from starlette.types import ASGIApp
 
 import analytics_service.consumers
 import notification_service.consumers
+import notification_service.loop
+import notification_service.tasks
+import notification_service.wakeup
 import portfolio_service.consumers
 import portfolio_service.gauges
 import portfolio_service.sweeper
@@ -46,6 +49,7 @@ from notification_service.app import create_app as create_notification
 from notification_service.config import Settings as NotificationSettings
 from portfolio_service.app import create_app as create_portfolio
 from portfolio_service.config import Settings as PortfolioSettings
+from notification_service.desk import desk_from
 from scripts.embedded_rooms import Background, Loop, RoomServer
 from smallcase_service.app import create_app as create_smallcase
 from smallcase_service.config import Settings as SmallcaseSettings
@@ -211,9 +215,26 @@ class Platform:
     def _notification(self) -> None:
         name = "notification-service"
         settings, db = self._room("notification_service", NotificationSettings)
-        authenticator = authenticator_from(settings, name, self.clock)
-        self._serve(name, create_notification(settings, db=db, authenticator=authenticator, clock=self.clock))
-        self._consume(name, settings, db, notification_service.consumers.HANDLERS)
+        desk = desk_from(settings, db, identity_from(settings, name), self.clock)
+        celery = notification_service.tasks.make_celery("memory://", desk=lambda: desk)
+        wakeup = notification_service.wakeup.CeleryWakeup(celery)
+        app = create_notification(
+            settings,
+            db=db,
+            authenticator=authenticator_from(settings, name, self.clock),
+            market=desk.market,
+            wakeup=wakeup,
+            clock=self.clock,
+        )
+        self._serve(name, app)
+        handlers = notification_service.consumers.make_handlers(self.clock)
+        self._consume(name, settings, db, handlers, wakeup.deliver)
+
+        def work(stop: threading.Event) -> None:
+            start_worker_thread(celery, stop).join()
+            wakeup.close()
+
+        self.loops.append((name, [*notification_service.loop.loops(desk), work]))
 
     def _analytics(self) -> None:
         name = "analytics-service"
@@ -239,11 +260,19 @@ class Platform:
     def _link_audit(self, name: str, db: Database) -> None:
         self.loops.append((name, [partial(audit_chain.run, db, name)]))
 
-    def _consume(self, name: str, settings: ServiceSettings, db: Database, handlers: Handlers) -> None:
+    def _consume(
+        self,
+        name: str,
+        settings: ServiceSettings,
+        db: Database,
+        handlers: Handlers,
+        after_commit: Callable[[], None] | None = None,
+    ) -> None:
         # Declared before any relay runs: a queue that does not exist yet would miss what is published.
         self.bus.declare(name, handlers)
-        consume = partial(run_consumer, self.bus, db, consumer=name, handlers=handlers)
-        self.loops.append((name, [lambda stop: consume(stop=stop), self._catch_up(name, settings, db, handlers)]))
+        consume = partial(run_consumer, self.bus, db, consumer=name, handlers=handlers, after_commit=after_commit)
+        catch_up = self._catch_up(name, settings, db, handlers, after_commit)
+        self.loops.append((name, [lambda stop: consume(stop=stop), catch_up]))
 
     @staticmethod
     def _catch_up(

@@ -27,7 +27,7 @@ def prepare(directory: Path, *, databases: Mapping[str, str], cache_url: str, ad
     keys = directory / "secrets"
     for name, value in {
         **_shared(keys, cache_url, addresses),
-        **_of_rooms(keys, databases, addresses["api-gateway"]),
+        **_of_rooms(directory, databases, addresses["api-gateway"]),
     }.items():
         os.environ.setdefault(name, value)
     # The port that was really taken, also when the operator asked for any free one.
@@ -47,7 +47,8 @@ def _shared(keys: Path, cache_url: str, addresses: Mapping[str, str]) -> dict[st
     }
 
 
-def _of_rooms(keys: Path, databases: Mapping[str, str], gateway: str) -> dict[str, str]:
+def _of_rooms(directory: Path, databases: Mapping[str, str], gateway: str) -> dict[str, str]:
+    keys = directory / "secrets"
     ensure_signing_key(keys / "signing.pem")
     ensure_master_secret(keys / "user.secret")
     api_secret = ensure_secret(keys / "simulator-api.secret")
@@ -66,6 +67,11 @@ def _of_rooms(keys: Path, databases: Mapping[str, str], gateway: str) -> dict[st
         "EXECUTOR_KITE_API_SECRET": api_secret,
         "EXECUTOR_TAG_KEY": ensure_secret(keys / "executor-tag.secret"),
         "EXECUTOR_SEAL_KEYS": json.dumps({"1": ensure_secret(keys / "executor-seal.secret")}),
+        "NOTIFICATION_SEAL_KEYS": json.dumps({"1": ensure_secret(keys / "notification-seal.secret")}),
+        # No mail leaves this machine; the room shows them on a page of its own.
+        "NOTIFICATION_MAIL_DIRECTORY": str(directory / "mail"),
+        "NOTIFICATION_PUBLIC_URL": gateway,
+        "NOTIFICATION_WEB_URL": gateway,
         # The simulator's book shows an order at once, so an unanswered one is decided sooner than at a real broker.
         "EXECUTOR_UNKNOWN_MIN_SECONDS": "20",
         "EXECUTOR_UNKNOWN_MIN_SCANS": "5",

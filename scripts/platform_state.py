@@ -23,6 +23,8 @@ class Running:
     gateway_url: str
     simulator_url: str
     database_urls: dict[str, str]
+    mail_url: str = ""
+    """The page with the mails that did not leave this machine."""
 
 
 def data_directory() -> Path:

@@ -74,6 +74,7 @@ def start(stack: ExitStack, directory: Path) -> Running:
         gateway_url=addresses["api-gateway"],
         simulator_url=simulator_url,
         database_urls=dict(databases),
+        mail_url=f"{addresses['notification-service']}/development/mail",
     )
 
 
@@ -83,6 +84,7 @@ def tell(running: Running, directory: Path, seconds: float) -> None:
     console.print(f"  API documentation   {running.gateway_url}/docs")
     console.print(f"  API                 {running.gateway_url}/api/v1")
     console.print(f"  readiness, metrics  {running.gateway_url}/health/ready  {running.gateway_url}/metrics")
+    console.print(f"  mails (none leave)  {running.mail_url}")
     console.print(f"  broker simulator    {running.simulator_url}")
     console.print(f"  data and logs       {directory}")
     console.print("  try it              make demo")

@@ -53,6 +53,7 @@ ROUTES: dict[str, str] = {
     f"{API}/notifications": NOTIFICATION,
     f"{API}/analytics": ANALYTICS,
 }
+    f"{API}/admin/notifications": NOTIFICATION,
 """Path prefix (whole segments) -> room; the longest prefix wins."""
 
 EXACT_ALIASES: dict[str, str] = {
@@ -68,6 +69,8 @@ PREFIX_ALIASES: dict[str, str] = {
     "/smallcase": f"{API}/smallcases",
     "/analytics": f"{API}/analytics",
 }
+    "/notifications": f"{API}/notifications",
+    "/alerts": f"{API}/notifications/alerts",
 """Short names promised to clients; the room always sees the canonical path."""
 
 CREDENTIAL_PATHS = frozenset(
@@ -84,7 +87,7 @@ CREDENTIAL_PATHS = frozenset(
     }
 )
 """Routes where somebody without a token shows credentials: public, with the strictest limit."""
-POSTBACK_PATHS = frozenset({f"{API}/broker/postback"})
+POSTBACK_PATHS = frozenset({f"{API}/broker/postback", f"{API}/notifications/callbacks/twilio"})
 PUBLIC_PATHS = CREDENTIAL_PATHS | POSTBACK_PATHS | {f"{API}/broker/callback", JWKS_PATH}
 
 OWN_PATHS = frozenset({"/", "/info", "/openapi.json"})

@@ -179,6 +179,7 @@ def test_only_the_named_paths_are_public() -> None:
         "/api/v1/users/validate-token",
         "/api/v1/users/verify-email",
         "/api/v1/broker/postback",
+        "/api/v1/notifications/callbacks/twilio",
         "/api/v1/broker/callback",
         "/.well-known/jwks.json",
     } == PUBLIC_PATHS

@@ -53,6 +53,11 @@ broker_calls = Counter(
     "saras_broker_calls_total", "Calls to a broker by kind and outcome.", ["service", "call", "outcome"]
 )
 broker_seconds = Histogram("saras_broker_call_seconds", "Time of a broker call.", ["service", "call"])
+deliveries = Counter(
+    "saras_deliveries_total",
+    "Calls that hand a message to its provider, by outcome.",
+    ["service", "channel", "outcome"],
+)
 live_rows = Gauge("saras_live_rows", "Rows that still have to reach a final state.", ["service", "kind", "state"])
 
 

@@ -12,6 +12,8 @@ from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -42,6 +44,7 @@ class Sealer:
             if len(key) != KEY_BYTES:
                 raise ValueError(f"key version {version} must have {KEY_BYTES} bytes")
         self._ciphers = {version: AESGCM(key) for version, key in keys.items()}
+        self._current_key = keys[current]
         self.current = current
 
     @classmethod
@@ -72,6 +75,10 @@ class Sealer:
             return cipher.decrypt(nonce, ciphertext, _place(table, row, column, version)).decode()
         except InvalidTag:
             raise SealBroken("the sealed text does not open here") from None
+
+    def derived(self, purpose: bytes) -> bytes:
+        """A key for one other purpose, from the current one (HKDF-SHA256, RFC 5869); another one after a rotation."""
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(self._current_key)
 
     def needs_reseal(self, sealed: str) -> bool:
         """Whether a text is sealed under another key than the current one."""

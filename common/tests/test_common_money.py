@@ -11,6 +11,8 @@ from common.money import (
     InvalidAmount,
     Rupees,
     format_rupees,
+    indian_number,
+    indian_rupees,
     paise_from_broker,
     parse_rupees,
     split_by_largest_remainder,
@@ -69,3 +71,29 @@ def test_the_worked_example_of_a_partial_fill() -> None:
 def test_nothing_to_split_by_is_an_error() -> None:
     with pytest.raises(ValueError, match="all weights are zero"):
         split_by_largest_remainder(1, [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("paise", "text"),
+    [
+        (0, "₹0.00"),
+        (5, "₹0.05"),
+        (99_999, "₹999.99"),
+        (1_000_00, "₹1,000.00"),
+        (99_999_00, "₹99,999.00"),
+        (1_23_456_50, "₹1,23,456.50"),
+        (12_34_56_789_01, "₹12,34,56,789.01"),
+        (-1_00_000_00, "-₹1,00,000.00"),
+    ],
+)
+def test_rupees_are_grouped_the_indian_way(paise: int, text: str) -> None:
+    assert indian_rupees(paise) == text
+
+
+@given(st.integers(min_value=-(10**18), max_value=10**18))
+def test_indian_number_keeps_every_digit_and_groups_by_three_then_two(number: int) -> None:
+    text = indian_number(number)
+    assert int(text.replace(",", "")) == number
+    head, *groups = text.lstrip("-").split(",")
+    assert 1 <= len(head) <= (2 if groups else 3)
+    assert [len(group) for group in groups] == [2] * (len(groups) - 1) + [3] * bool(groups)

@@ -1,39 +1,76 @@
-"""Facts of other rooms that users are told about."""
+"""Facts of other rooms that people are told about."""
 
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from common.clock import Clock, SystemClock
 from common.consumers import Handlers
-from common.events import CashMoved, Envelope, Event, KycChanged, OrderUpdated
-from common.logging import get_logger
-from notification_service import service, texts
-
-log = get_logger(__name__)
-
-
-def tell_order(session: Session, event: OrderUpdated, _: Envelope) -> None:
-    """Tell the owner of an order about a fill or the order's end."""
-    subject = {"order_id": str(event.order_id), "portfolio_id": str(event.portfolio_id)}
-    _tell(session, event.user_id, texts.order_notice(event), subject, event)
-
-
-def tell_kyc(session: Session, event: KycChanged, _: Envelope) -> None:
-    """Tell a user where the KYC stands."""
-    _tell(session, event.user_id, texts.kyc_notice(event), {}, event)
-
-
-def tell_cash(session: Session, event: CashMoved, _: Envelope) -> None:
-    """Tell the owner of a portfolio about money in or out."""
-    subject = {"transfer_id": str(event.transfer_id), "portfolio_id": str(event.portfolio_id)}
-    _tell(session, event.user_id, texts.cash_notice(event), subject, event)
+from common.events import (
+    BasketUpdated,
+    BreakOpened,
+    CashMoved,
+    EmailVerificationRequested,
+    Envelope,
+    Event,
+    KycChanged,
+    OrderUpdated,
+    PasswordResetRequested,
+    ReportReady,
+    SipDue,
+    TradingHalted,
+)
+from notification_service import facts
+from notification_service.facts import Fact
+from notification_service.telling import raise_alarm, tell
 
 
-def _tell(session: Session, user_id: UUID, notice: texts.Notice | None, subject: dict[str, str], event: Event) -> None:
-    if notice is None:
-        return
-    if service.tell(session, user_id, notice, subject=subject, occurred_at=event.occurred_at):
-        log.info("notification.told", user_id=str(user_id), kind=notice.kind, cause=notice.cause)
+def make_handlers(clock: Clock) -> Handlers:
+    """The handlers of this room; `clock` decides whether it is a quiet hour."""
+
+    def told(session: Session, user_id: UUID, fact: Fact | None, event: Event) -> None:
+        if fact is not None:
+            tell(session, user_id, fact, occurred_at=event.occurred_at, now=clock.now())
+
+    def order_updated(session: Session, event: OrderUpdated, _: Envelope) -> None:
+        told(session, event.user_id, facts.order_fact(event), event)
+
+    def kyc_changed(session: Session, event: KycChanged, _: Envelope) -> None:
+        told(session, event.user_id, facts.kyc_fact(event), event)
+
+    def cash_moved(session: Session, event: CashMoved, _: Envelope) -> None:
+        told(session, event.user_id, facts.cash_fact(event), event)
+
+    def basket_updated(session: Session, event: BasketUpdated, _: Envelope) -> None:
+        told(session, event.user_id, facts.basket_fact(event), event)
+
+    def sip_due(session: Session, event: SipDue, _: Envelope) -> None:
+        told(session, event.user_id, facts.sip_fact(event), event)
+
+    def mail_token(session: Session, event: PasswordResetRequested | EmailVerificationRequested, _: Envelope) -> None:
+        told(session, event.user_id, facts.mail_token_fact(event), event)
+
+    def report_ready(session: Session, event: ReportReady, _: Envelope) -> None:
+        told(session, event.user_id, facts.report_fact(event), event)
+
+    def trading_halted(session: Session, event: TradingHalted, _: Envelope) -> None:
+        raise_alarm(session, facts.trading_state_fact(event), occurred_at=event.occurred_at, now=clock.now())
+
+    def break_opened(session: Session, event: BreakOpened, _: Envelope) -> None:
+        raise_alarm(session, facts.break_fact(event), occurred_at=event.occurred_at, now=clock.now())
+
+    return {
+        OrderUpdated: order_updated,
+        KycChanged: kyc_changed,
+        CashMoved: cash_moved,
+        BasketUpdated: basket_updated,
+        SipDue: sip_due,
+        PasswordResetRequested: mail_token,
+        EmailVerificationRequested: mail_token,
+        ReportReady: report_ready,
+        TradingHalted: trading_halted,
+        BreakOpened: break_opened,
+    }
 
 
-HANDLERS: Handlers = {OrderUpdated: tell_order, KycChanged: tell_kyc, CashMoved: tell_cash}
+HANDLERS = make_handlers(SystemClock())

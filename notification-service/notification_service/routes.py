@@ -9,7 +9,14 @@ from common.auth import User
 from common.db import SessionDep
 from common.dependencies import ClockDep
 from notification_service import service
-from notification_service.schemas import MarkedRead, NotificationPage, NotificationView, UnreadCount
+from notification_service.schemas import (
+    DeliveryState,
+    MarkedRead,
+    NotificationDetail,
+    NotificationPage,
+    NotificationView,
+    UnreadCount,
+)
 
 router = APIRouter(prefix="/api/v1/notifications", tags=["notifications"])
 
@@ -37,6 +44,19 @@ def count_unread(session: SessionDep, user: User) -> UnreadCount:
 def read_all(session: SessionDep, user: User, clock: ClockDep) -> MarkedRead:
     """Mark all of the caller's notifications as read."""
     return MarkedRead(marked=service.mark_all_read(session, user.user_id, clock.now()))
+
+
+@router.get("/{notification_id}")
+def get_one(notification_id: UUID, session: SessionDep, user: User) -> NotificationDetail:
+    """One notification, and how far it has come through the other channels."""
+    found, ways = service.one(session, user.user_id, notification_id)
+    shown = NotificationView.model_validate(found)
+    return NotificationDetail(
+        **shown.model_dump(exclude={"occurred_at", "read_at"}),
+        occurred_at=found.occurred_at,
+        read_at=found.read_at,
+        deliveries=[DeliveryState.model_validate(way) for way in ways],
+    )
 
 
 @router.put("/{notification_id}/read")

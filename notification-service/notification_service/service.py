@@ -1,4 +1,4 @@
-"""Use cases of notification-service: tell a user something once, list it, mark it read, remove it."""
+"""The inbox in the app: list what a user was told, mark it read, remove it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from common.errors import NotFound, Unprocessable
-from notification_service.models import Notification
-from notification_service.texts import Notice
+from notification_service.models import Delivery, Notification
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
@@ -34,30 +32,8 @@ class Page:
     next_cursor: UUID | None
 
 
-def tell(session: Session, user_id: UUID, notice: Notice, *, subject: dict[str, str], occurred_at: datetime) -> bool:
-    """Write a notification unless its cause was told before, also when the user has deleted it since.
-
-    Answers whether it is new.
-    """
-    statement = (
-        insert(Notification)
-        .values(
-            user_id=user_id,
-            cause=notice.cause,
-            kind=notice.kind,
-            title=notice.title,
-            text=notice.text,
-            subject=subject,
-            occurred_at=occurred_at,
-        )
-        .on_conflict_do_nothing(index_elements=[Notification.cause])
-        .returning(Notification.notification_id)
-    )
-    return session.execute(statement).first() is not None
-
-
 def _own(user_id: UUID) -> tuple[ColumnElement[bool], ...]:
-    return Notification.user_id == user_id, Notification.deleted_at.is_(None)
+    return Notification.user_id == user_id, Notification.deleted_at.is_(None), Notification.in_app.is_(True)
 
 
 def newest(
@@ -85,6 +61,16 @@ def newest(
     rows = session.scalars(statement.limit(limit + 1)).all()
     items = rows[:limit]
     return Page(items, items[-1].notification_id if len(rows) > limit else None)
+
+
+def one(session: Session, user_id: UUID, notification_id: UUID) -> tuple[Notification, Sequence[Delivery]]:
+    """One of the user's notifications and its way through the other channels. Raises NotificationNotFound."""
+    statement = select(Notification).where(Notification.notification_id == notification_id, *_own(user_id))
+    found = session.scalars(statement).one_or_none()
+    if found is None:
+        raise NotificationNotFound("You have no such notification.")
+    ways = select(Delivery).where(Delivery.notification_id == notification_id)
+    return found, session.scalars(ways.order_by(Delivery.channel, Delivery.delivery_id)).all()
 
 
 def unread_count(session: Session, user_id: UUID) -> int:

@@ -16,8 +16,8 @@ from common.events import CashMoved, Envelope, Event, KycChanged, OrderUpdated
 from notification_service import service
 from notification_service.config import NAME
 from notification_service.consumers import HANDLERS
-from notification_service.models import Notification
-from notification_service.texts import UnknownStatus
+from notification_service.facts import UnknownStatus
+from notification_service.models import Delivery, Notification
 
 Make = Callable[..., OrderUpdated]
 Consume = Callable[..., UUID]
@@ -70,6 +70,7 @@ def test_each_fact_is_told_once_when_messages_repeat_and_overtake(
     assert len(in_order) == 5
 
     with db.transaction() as session:
+        session.execute(Delivery.__table__.delete())
         session.execute(Notification.__table__.delete())
     # Half of the repeats carry their old message id (the bus), half a new one (a fact recorded again).
     deliveries = [(event, message_id) for event in events for message_id in [uuid4()] * 2 + [None] * 2]

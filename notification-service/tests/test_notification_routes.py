@@ -40,6 +40,7 @@ def listed(client: TestClient, headers: dict[str, str], **params: Any) -> dict[s
         ("GET", PATH),
         ("GET", f"{PATH}/unread-count"),
         ("PUT", f"{PATH}/read-all"),
+        ("GET", f"{PATH}/{ABSENT}"),
         ("PUT", f"{PATH}/{ABSENT}/read"),
         ("DELETE", f"{PATH}/{ABSENT}"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.events import CashMoved, OrderUpdated
 from common.money import parse_rupees
-from notification_service import texts
+from notification_service import facts as told_facts
 from portfolio_service import ledger_check
 from tests.chaos.books import Books
 from tests.chaos.load import Asked
@@ -276,9 +276,9 @@ def copies_are_equal(evidence: Evidence) -> list[str]:
     found += [f"analytics has an order nobody told: {order_id}" for order_id in facts]
     found += _sums_of_trades(evidence)
     found += _differences("cash flow", (flow.transfer_id for flow in flows), evidence.books.cash_flows, "transfer_id")
-    notices = [texts.order_notice(update) for update in updates] + [texts.cash_notice(flow) for flow in flows]
-    causes = {notice.cause for notice in notices if notice is not None}
-    told = [row for row in evidence.books.notifications if not row["cause"].startswith("kyc:")]
+    due = [told_facts.order_fact(update) for update in updates] + [told_facts.cash_fact(flow) for flow in flows]
+    causes = {fact.cause for fact in due if fact is not None}
+    told = [row for row in evidence.books.notifications if row["cause"].startswith(("order:", "cash:"))]
     return found + _differences("notification", causes, told, "cause")
 
 

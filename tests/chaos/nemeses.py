@@ -19,6 +19,7 @@ import psycopg2
 import redis
 from pika.exceptions import AMQPError
 
+from notification_service.tasks import QUEUE as NOTIFICATION_QUEUE
 from tests.chaos.books import CONSUMERS
 from tests.chaos.operators import Operators, OperatorStuck
 from tests.chaos.platform import Platform
@@ -27,7 +28,7 @@ from trade_executor.tasks import QUEUE as CELERY_QUEUE
 
 FIRST_AFTER_S = 2.0
 PAIR_SHARE = 0.3
-QUEUES = (*CONSUMERS, CELERY_QUEUE)
+QUEUES = (*CONSUMERS, CELERY_QUEUE, NOTIFICATION_QUEUE)
 """All queues of work of the platform: a purge empties every one of them."""
 
 

@@ -26,7 +26,7 @@ OPERATORS = ("operator-one@example.com", "operator-two@example.com")
 TWICE = {
     "portfolio-service": ("consume", "relay", "sweep"),
     "trade-executor": ("consume", "relay", "worker", "loop"),
-    "notification-service": ("consume",),
+    "notification-service": ("consume", "worker", "loop"),
     "analytics-service": ("consume",),
 }
 ONCE = {"user-service": ("relay",), "market-data-service": ("loop",)}
@@ -132,6 +132,7 @@ def _environ(
         "BUS_URL": broker,
         "EXECUTOR_CELERY_BROKER_URL": broker,
         "EXECUTOR_KITE_ROOT": f"http://127.0.0.1:{ports.simulator}",
+        "NOTIFICATION_CELERY_BROKER_URL": broker,
         "EXECUTOR_DATABASE_POOL_SIZE": "4",
         "GATEWAY_LIMITS_URL": cache.url,
         "PORTFOLIO_SUBMISSIONS_PER_MINUTE": "100000",

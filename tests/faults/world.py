@@ -287,7 +287,7 @@ class World:
         handlers = {
             "portfolio_service": ("portfolio-service", portfolio_service.consumers.make_handlers(clock)),
             "analytics_service": ("analytics-service", analytics_service.consumers.HANDLERS),
-            "notification_service": ("notification-service", notification_service.consumers.HANDLERS),
+            "notification_service": ("notification-service", notification_service.consumers.make_handlers(clock)),
         }
         for package, (name, table) in handlers.items():
             self.bus.declare(name, table)

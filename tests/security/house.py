@@ -3,6 +3,7 @@
 Nothing runs by itself: `settle` carries events between the rooms and works at the broker until nothing is left to do.
 """
 
+import base64
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from jose import jwk
 from passlib.context import CryptContext
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 import analytics_service.consumers
@@ -73,6 +75,7 @@ API_SECRET = "security-house-api-secret"
 ROUNDS_MAX = 20
 ALL_ALLOWED = 1_000_000
 
+TWILIO_TOKEN = "security-house-twilio-token"
 
 class Rings:
     """A wake-up that remembers who was asked to look."""
@@ -151,6 +154,11 @@ class House:
         self._executor()
         self._user()
         self._market_data()
+        self.notification_settings = NotificationSettings(
+            environment="production",
+            seal_keys={1: SecretStr(base64.b64encode(b"\x09" * 32).decode())},
+            twilio_auth_token=SecretStr(TWILIO_TOKEN),
+        )
         self._trading_rooms()
         self.rooms = {room: client_for(app) for room, app in self.apps.items()}
         self.gateway = self.door()
