@@ -22,6 +22,8 @@ import notification_service.wakeup
 import portfolio_service.consumers
 import portfolio_service.gauges
 import portfolio_service.sweeper
+import smallcase_service.consumers
+import smallcase_service.driver
 import trade_executor.consumers
 import trade_executor.loop
 from analytics_service.app import create_app as create_analytics
@@ -53,6 +55,8 @@ from notification_service.desk import desk_from
 from scripts.embedded_rooms import Background, Loop, RoomServer
 from smallcase_service.app import create_app as create_smallcase
 from smallcase_service.config import Settings as SmallcaseSettings
+from smallcase_service.desk import Desk as BasketDesk
+from smallcase_service.portfolio_orders import portfolio_from
 from trade_executor import tasks
 from trade_executor.app import create_app as create_executor
 from trade_executor.config import Settings as ExecutorSettings
@@ -213,6 +217,10 @@ class Platform:
         self._serve(name, app)
 
     def _notification(self) -> None:
+        self._relay(name, db)
+        self._consume(name, settings, db, smallcase_service.consumers.make_handlers(self.clock))
+        desk = BasketDesk(db, market, portfolio, self.clock, settings.allowance())
+        self.loops.append((name, [partial(smallcase_service.driver.run, desk)]))
         name = "notification-service"
         settings, db = self._room("notification_service", NotificationSettings)
         desk = desk_from(settings, db, identity_from(settings, name), self.clock)

@@ -9,6 +9,7 @@ from pathlib import Path
 import analytics_service.consumers
 import notification_service.consumers
 import portfolio_service.consumers
+import smallcase_service.consumers
 import trade_executor.consumers
 from common.catching_up import catching_up_of
 from common.config import ServiceSettings
@@ -19,6 +20,7 @@ HANDLERS = {
     "analytics-service": analytics_service.consumers.HANDLERS,
     "notification-service": notification_service.consumers.HANDLERS,
     "portfolio-service": portfolio_service.consumers.HANDLERS,
+    "smallcase-service": smallcase_service.consumers.HANDLERS,
     "trade-executor": trade_executor.consumers.HANDLERS,
 }
 

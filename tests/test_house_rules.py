@@ -33,6 +33,10 @@ PURE_MODULES = (
     "trade-executor/trade_executor/tags.py",
     "market-data-service/market_data_service/calendar.py",
     "smallcase-service/smallcase_service/minimum.py",
+    "smallcase-service/smallcase_service/orders.py",
+    "smallcase-service/smallcase_service/plan.py",
+    "smallcase-service/smallcase_service/planning.py",
+    "smallcase-service/smallcase_service/sip_schedule.py",
 )
 # Written in two parts so that this file does not find itself.
 ADDRESSES = ("files.python" + "hosted", "pypi" + ".org/simple", "registry." + "npmjs")

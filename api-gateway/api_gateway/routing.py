@@ -50,6 +50,8 @@ ROUTES: dict[str, str] = {
     f"{API}/ops": EXECUTOR,
     f"{API}/broker": EXECUTOR,
     f"{API}/smallcases": SMALLCASE,
+    f"{API}/investments": SMALLCASE,
+    f"{API}/sips": SMALLCASE,
     f"{API}/notifications": NOTIFICATION,
     f"{API}/analytics": ANALYTICS,
 }

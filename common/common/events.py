@@ -82,7 +82,7 @@ class KycChanged(Event):
     """A user's KYC was submitted or decided."""
 
     producers = ("user-service",)
-    consumers = ("notification-service",)
+    consumers = ("notification-service", "smallcase-service")
 
     user_id: UUID
     status: Literal["none", "pending", "approved", "rejected"]
@@ -197,7 +197,7 @@ class OrderUpdated(Event):
     """portfolio-service has booked a change of an order: what users are told and analytics counts."""
 
     producers = ("portfolio-service",)
-    consumers = ("notification-service", "analytics-service")
+    consumers = ("notification-service", "analytics-service", "smallcase-service")
 
     order_id: UUID
     user_id: UUID

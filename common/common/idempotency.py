@@ -5,7 +5,7 @@ waits on the unique index until the first has committed, then reads its answer.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,9 +19,10 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from common.db import NAMING
-from common.errors import AppError, Conflict
+from common.errors import AppError, Conflict, Unavailable
 
 KEY_LENGTH_MAX = 128
+CLAIM_ATTEMPTS = 3
 REPLAYED_HEADER = "Idempotency-Replayed"
 
 _metadata = MetaData(naming_convention=NAMING)
@@ -101,22 +102,20 @@ def claim_key(session: Session, owner_id: UUID, key: str, hashed: str) -> Stored
 
     Raises IdempotencyKeyReused when the first use asked for something else.
     """
-    inserted = session.execute(
-        insert(idempotency_key)
-        .values(owner_id=owner_id, key=key, request_hash=hashed)
-        .on_conflict_do_nothing()
-        .returning(idempotency_key.c.key)
-    ).first()
-    if inserted is not None:
-        return None
-    row = session.execute(
-        sa.select(idempotency_key.c.request_hash, idempotency_key.c.status, idempotency_key.c.body).where(
-            idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key
-        )
-    ).one()
-    if row.request_hash != hashed:
-        raise IdempotencyKeyReused("This Idempotency-Key was already used for a different request; choose a new key.")
-    return StoredAnswer(status=row.status, body=row.body)
+    for _ in range(CLAIM_ATTEMPTS):
+        inserted = session.execute(
+            insert(idempotency_key)
+            .values(owner_id=owner_id, key=key, request_hash=hashed)
+            .on_conflict_do_nothing()
+            .returning(idempotency_key.c.key)
+        ).first()
+        if inserted is not None:
+            return None
+        stored = find_answer(session, owner_id, key, hashed)
+        if stored is not None:
+            return stored
+        # Freed between the two statements: the key can be taken now.
+    raise Unavailable("This Idempotency-Key is in use by other requests at the moment; try again.")
 
 
 def store_answer(session: Session, owner_id: UUID, key: str, status: int, body: Any) -> None:
@@ -125,6 +124,27 @@ def store_answer(session: Session, owner_id: UUID, key: str, status: int, body: 
         sa.update(idempotency_key)
         .where(idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key)
         .values(status=status, body=body)
+    )
+
+
+def find_answer(session: Session, owner_id: UUID, key: str, hashed: str) -> StoredAnswer | None:
+    """What a key was answered, without taking it; raises IdempotencyKeyReused when it came with another request."""
+    row = session.execute(
+        sa.select(idempotency_key.c.request_hash, idempotency_key.c.status, idempotency_key.c.body).where(
+            idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.request_hash != hashed:
+        raise IdempotencyKeyReused("This Idempotency-Key was already used for a different request; choose a new key.")
+    return StoredAnswer(status=row.status, body=row.body)
+
+
+def forget_answer(session: Session, owner_id: UUID, key: str) -> None:
+    """Free a key whose request turned out to have no effect."""
+    session.execute(
+        sa.delete(idempotency_key).where(idempotency_key.c.owner_id == owner_id, idempotency_key.c.key == key)
     )
 
 
@@ -143,14 +163,83 @@ def answer_once(
     """
     stored = claim_key(session, owner_id, key, request_hash(route, asked))
     if stored is not None:
-        return _json(stored.status, stored.body, replayed=True)
+        return respond(stored.status, stored.body, replayed=True)
     status, answer = produce()
     body = answer.model_dump(mode="json")
     store_answer(session, owner_id, key, status, body)
-    return _json(status, body, replayed=False)
+    return respond(status, body, replayed=False)
 
 
-def _json(status: int, body: Any, *, replayed: bool) -> Response:
+@dataclass(frozen=True)
+class Claim:
+    """A key with which somebody asks for something."""
+
+    owner_id: UUID
+    key: str
+    request_hash: str
+
+
+_CLAIM_MANY = sa.text(
+    "INSERT INTO idempotency_key (owner_id, key, request_hash)"
+    " SELECT * FROM unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[]), CAST(:hashes AS text[]))"
+    " ON CONFLICT DO NOTHING RETURNING owner_id, key"
+).columns(sa.column("owner_id", sa.Uuid), sa.column("key", sa.Text))
+_STORE_MANY = sa.text(
+    "UPDATE idempotency_key AS stored SET status = given.status, body = given.body::jsonb"
+    " FROM unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[]), CAST(:statuses AS int[]), CAST(:bodies AS text[]))"
+    " AS given (owner_id, key, status, body) WHERE stored.owner_id = given.owner_id AND stored.key = given.key"
+)
+_FORGET_MANY = sa.text(
+    "DELETE FROM idempotency_key WHERE (owner_id, key) IN"
+    " (SELECT * FROM unnest(CAST(:owners AS uuid[]), CAST(:keys AS text[])))"
+)
+
+
+def claim_keys(session: Session, claims: Sequence[Claim]) -> list[StoredAnswer | IdempotencyKeyReused | None]:
+    """Take many different keys for this transaction in one statement, in one order of keys.
+
+    In the order of `claims`: None for a key taken, otherwise what its first use was answered, or the refusal of a key that
+    came with another request before. Raises Unavailable for a key that others fight for.
+    """
+    ordered = sorted(claims, key=lambda claim: (claim.owner_id, claim.key))
+    values = {**_columns(ordered), "hashes": [claim.request_hash for claim in ordered]}
+    taken = {(row.owner_id, row.key) for row in session.execute(_CLAIM_MANY, values)} if ordered else set()
+    found: list[StoredAnswer | IdempotencyKeyReused | None] = []
+    for claim in claims:
+        if (claim.owner_id, claim.key) in taken:
+            found.append(None)
+            continue
+        try:
+            # None again: freed between the two statements, and taken by this.
+            found.append(claim_key(session, claim.owner_id, claim.key, claim.request_hash))
+        except IdempotencyKeyReused as refusal:
+            found.append(refusal)
+    return found
+
+
+def store_answers(session: Session, answers: Sequence[tuple[Claim, StoredAnswer]]) -> None:
+    """Remember many answers beside their effects, in the same transaction and one statement."""
+    if answers:
+        values = {
+            **_columns([claim for claim, _ in answers]),
+            "statuses": [answer.status for _, answer in answers],
+            "bodies": [orjson.dumps(answer.body).decode() for _, answer in answers],
+        }
+        session.execute(_STORE_MANY, values)
+
+
+def forget_answers(session: Session, claims: Sequence[Claim]) -> None:
+    """Free many keys whose requests turned out to have no effect."""
+    if claims:
+        session.execute(_FORGET_MANY, _columns(claims))
+
+
+def _columns(claims: Sequence[Claim]) -> dict[str, list[str]]:
+    return {"owners": [str(claim.owner_id) for claim in claims], "keys": [claim.key for claim in claims]}
+
+
+def respond(status: int, body: Any, *, replayed: bool) -> Response:
+    """The JSON answer of a request with a key; a repeated one says so in a header."""
     # Sorted keys: the database keeps JSON values, not the order they were written in.
     content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     headers = {REPLAYED_HEADER: "true"} if replayed else {}

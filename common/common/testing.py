@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 import structlog
 from cryptography.hazmat.primitives import serialization
@@ -272,6 +273,19 @@ def auth_headers(user_token: Callable[..., str]) -> Callable[..., dict[str, str]
 def service_identity(keys: TestKeys, clock: FixedClock) -> Callable[[str], ServiceIdentity]:
     """Factory of a room's identity for internal calls."""
     return lambda name: ServiceIdentity(name, keys.service_pem, clock)
+
+
+class AppTransport(httpx.BaseTransport):
+    """Calls of a ServiceClient that end in an app of this process: `ServiceClient(..., transport=AppTransport(app))`."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._client = client_for(app)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._client.request(
+            request.method, str(request.url), content=request.read(), headers=dict(request.headers)
+        )
+        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 def client_for(app: FastAPI) -> TestClient:

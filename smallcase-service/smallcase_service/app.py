@@ -7,8 +7,10 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from smallcase_service import routes
+from smallcase_service import routes, routes_investments, routes_sips
 from smallcase_service.config import NAME, Settings
+from smallcase_service.desk import Desk
+from smallcase_service.portfolio_orders import PortfolioOrders
 
 
 def create_app(
@@ -17,15 +19,20 @@ def create_app(
     db: Database,
     authenticator: Authenticator,
     market: MarketData,
+    portfolio: PortfolioOrders,
     clock: Clock | None = None,
 ) -> FastAPI:
-    """The room's app; `market` knows instruments and prices, `clock` (default: the machine's) dates versions."""
+    """The room's app; `market` knows instruments and prices, `portfolio` accepts orders, `clock` (default: the machine's)
+    dates versions and orders."""
+    clock = clock or SystemClock()
+    desk = Desk(db, market, portfolio, clock, settings.allowance())
     return service_app(
         name=NAME,
         title="Saras smallcase-service",
         package="smallcase_service",
-        routers=[routes.router],
+        # Investments first: their paths are longer than those below one smallcase.
+        routers=[routes_investments.router, routes_sips.router, routes.router],
         db=db,
         authenticator=authenticator,
-        state={"settings": settings, "market": market, "clock": clock or SystemClock()},
+        state={"settings": settings, "market": market, "clock": clock, "desk": desk},
     )

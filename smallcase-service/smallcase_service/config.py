@@ -4,6 +4,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from common.config import ServiceSettings
+from smallcase_service.plan import Allowance
 
 NAME = "smallcase-service"
 
@@ -14,3 +15,11 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="SMALLCASE_")
 
     port: int = Field(default=8003, ge=1, le=65535)
+    charges_allowance_bps: int = Field(default=15, ge=0, le=1_000)
+    """Part of an invested amount that is kept aside for charges, in basis points of it."""
+    charges_allowance_rupees_per_order: int = Field(default=1, ge=0, le=100)
+    """And for each order of the basket: taxes are rounded to the rupee order by order."""
+
+    def allowance(self) -> Allowance:
+        """What plans keep aside for charges."""
+        return Allowance(self.charges_allowance_bps, self.charges_allowance_rupees_per_order * 100)

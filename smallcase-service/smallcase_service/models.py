@@ -6,10 +6,20 @@ from uuid import UUID, uuid4
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from smallcase_service import models_investments
 from smallcase_service.base import Base
+from smallcase_service.models_investments import BasketLeg, BasketOrder, Investment, Sip, SipInstalment
 
-__all__ = ["Base", "Smallcase", "SmallcaseConstituent", "SmallcaseVersion", "models_investments"]
+__all__ = [
+    "Base",
+    "BasketLeg",
+    "BasketOrder",
+    "Investment",
+    "Sip",
+    "SipInstalment",
+    "Smallcase",
+    "SmallcaseConstituent",
+    "SmallcaseVersion",
+]
 
 
 class Smallcase(Base):

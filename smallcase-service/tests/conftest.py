@@ -10,13 +10,20 @@ from fastapi.testclient import TestClient
 from common.auth import Authenticator
 from common.clock import FixedClock
 from common.db import Database
-from common.http import PeerUnavailable
+from common.http import PeerUnavailable, ServiceClient
 from common.market_data import Instrument, Key
 from common.testing import StaticMarketData, client_for
 from smallcase_service.app import create_app
 from smallcase_service.config import NAME, Settings
+from smallcase_service.portfolio_orders import PortfolioClient
 
 PATH = "/api/v1/smallcases"
+
+
+@pytest.fixture
+def nobody() -> PortfolioClient:
+    """portfolio-service that does not answer: nothing is bought in these tests, baskets are tested with the real one."""
+    return PortfolioClient(ServiceClient("http://127.0.0.1:9", audience="portfolio-service"))
 
 
 @pytest.fixture
@@ -33,10 +40,16 @@ def market(clock: FixedClock) -> StaticMarketData:
 
 @pytest.fixture
 def client(
-    db: Database, authenticator: Callable[..., Authenticator], market: StaticMarketData, clock: FixedClock
+    db: Database,
+    authenticator: Callable[..., Authenticator],
+    market: StaticMarketData,
+    nobody: PortfolioClient,
+    clock: FixedClock,
 ) -> TestClient:
     settings = Settings(database_url=db.url)
-    return client_for(create_app(settings, db=db, authenticator=authenticator(NAME), market=market, clock=clock))
+    return client_for(
+        create_app(settings, db=db, authenticator=authenticator(NAME), market=market, portfolio=nobody, clock=clock)
+    )
 
 
 class SilentMarket(StaticMarketData):
@@ -47,10 +60,14 @@ class SilentMarket(StaticMarketData):
 
 
 @pytest.fixture
-def silent_client(db: Database, authenticator: Callable[..., Authenticator], clock: FixedClock) -> TestClient:
+def silent_client(
+    db: Database, authenticator: Callable[..., Authenticator], nobody: PortfolioClient, clock: FixedClock
+) -> TestClient:
     """A client of the room while market data does not answer."""
     settings, market = Settings(database_url=db.url), SilentMarket({}, clock)
-    return client_for(create_app(settings, db=db, authenticator=authenticator(NAME), market=market, clock=clock))
+    return client_for(
+        create_app(settings, db=db, authenticator=authenticator(NAME), market=market, portfolio=nobody, clock=clock)
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from common.testing import StaticMarketData, client_for
 from smallcase_service.app import create_app
 from smallcase_service.config import NAME, Settings
 from smallcase_service.models import Smallcase
+from smallcase_service.portfolio_orders import PortfolioOrders
 
 PATH = "/api/v1/smallcases"
 Headers = Callable[..., dict[str, str]]
@@ -147,12 +148,15 @@ def test_publishing_needs_the_second_factor_where_it_is_mandatory(
     db: Database,
     authenticator: Callable[..., Authenticator],
     market: StaticMarketData,
+    nobody: PortfolioOrders,
     clock: FixedClock,
     auth_headers: Headers,
     basket: Basket,
 ) -> None:
     strict = authenticator(NAME, admin_needs_mfa=True)
-    app = create_app(Settings(database_url=db.url), db=db, authenticator=strict, market=market, clock=clock)
+    app = create_app(
+        Settings(database_url=db.url), db=db, authenticator=strict, market=market, portfolio=nobody, clock=clock
+    )
     answer = client_for(app).post(
         PATH, headers=keyed(auth_headers(roles=("admin",))), json=basket(visibility="published")
     )

@@ -8,20 +8,22 @@ from typing import Any
 import analytics_service.consumers
 import notification_service.consumers
 import portfolio_service.consumers
+import smallcase_service.consumers
 import trade_executor.consumers
 from tests.chaos.platform import Platform
 from tests.chaos.servers import query
 
 Rows = list[dict[str, Any]]
 PORTFOLIO, EXECUTOR, USER = "portfolio-service", "trade-executor", "user-service"
-NOTIFICATION, ANALYTICS = "notification-service", "analytics-service"
+NOTIFICATION, ANALYTICS, SMALLCASE = "notification-service", "analytics-service", "smallcase-service"
 CONSUMERS = {
     PORTFOLIO: portfolio_service.consumers.HANDLERS,
     EXECUTOR: trade_executor.consumers.HANDLERS,
+    SMALLCASE: smallcase_service.consumers.HANDLERS,
     NOTIFICATION: notification_service.consumers.HANDLERS,
     ANALYTICS: analytics_service.consumers.HANDLERS,
 }
-PRODUCERS = (PORTFOLIO, EXECUTOR, USER)
+PRODUCERS = (PORTFOLIO, EXECUTOR, USER, SMALLCASE)
 
 _LIVE_ORDERS = "SELECT count(*) AS n FROM user_order WHERE state IN ('ACCEPTED', 'WORKING', 'PARTIAL')"
 _BUSY: dict[str, tuple[str, str]] = {

@@ -267,9 +267,9 @@ NEMESES: dict[str, tuple[int, Nemesis]] = {
     "kill relay": (3, _kill("trade-executor.relay", "portfolio-service.relay", "user-service.relay")),
     "kill consumer": (
         4,
-        _kill(*(f"{room}.consume" for room in ("trade-executor", "portfolio-service", "notification-service", "analytics-service"))),
+        _kill(*(f"{room}.consume" for room in ("trade-executor", "portfolio-service", "notification-service", "analytics-service", "smallcase-service"))),
     ),
-    "kill sweeper": (1, _kill("portfolio-service.sweep")),
+    "kill sweeper": (1, _kill("portfolio-service.sweep", "smallcase-service.drive")),
     "kill api": (
         3,
         _kill("portfolio-service.api", "trade-executor.api", "user-service.api", "market-data-service.api", "smallcase-service.api"),

@@ -25,6 +25,7 @@ OPERATORS = ("operator-one@example.com", "operator-two@example.com")
 """Resuming after a halt takes two people."""
 TWICE = {
     "portfolio-service": ("consume", "relay", "sweep"),
+    "smallcase-service": ("consume", "relay", "drive"),
     "trade-executor": ("consume", "relay", "worker", "loop"),
     "notification-service": ("consume", "worker", "loop"),
     "analytics-service": ("consume",),

@@ -1,0 +1,267 @@
+"""What becomes of basket orders: the answer of portfolio-service, news of legs, and all that follows from them.
+
+Everything here runs in the caller's transaction and asks nobody, under the lock of the investment's row.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from common import idempotency, outbox
+from common.events import BasketUpdated
+from common.logging import get_logger
+from smallcase_service.baskets import REQUEST_LEASE, add_legs, legs_of, lock_investment, refresh_investment
+from smallcase_service.config import NAME
+from smallcase_service.models import BasketLeg, BasketOrder, Investment, Sip, SipInstalment, Smallcase, SmallcaseVersion
+from smallcase_service.orders import (
+    ENDED_STAGES,
+    LIVE_LEGS,
+    Fact,
+    LegState,
+    LegView,
+    Stage,
+    Status,
+    have_ended,
+    next_stage,
+    status_of,
+)
+from smallcase_service.plan import Trade
+from smallcase_service.portfolio_orders import OrderNews, Refusal
+from smallcase_service.sip_schedule import InstalmentState, Mode
+
+log = get_logger(__name__)
+
+CHANNEL = "basket"
+"""Where the driver listens for work that has become due."""
+NEWS_PAUSE = timedelta(seconds=60)
+"""Legs that are silent for so long are asked about."""
+SUBMISSIONS_MAX = 6
+"""Submissions of one basket order: its first step and the attempts to buy."""
+PASSING_REFUSALS = frozenset({"stale_price", "market_closed", "order_rate", "insufficient_funds"})
+"""The buys of a second step are computed anew after these."""
+PUT_OFF_PAUSE = timedelta(seconds=5)
+INSTALMENT_PAUSE = timedelta(minutes=15)
+
+
+# --- what portfolio-service answered ----------------------------------------------------------------------------------
+
+
+def record_answer(
+    session: Session, order_id: UUID, submission_id: UUID, refusals: Sequence[Refusal], now: datetime, *, told: bool
+) -> None:
+    """Record the answer to a submission once. `told`: the user hears of a refusal by the answer to the own request."""
+    order = _lock_order(session, order_id)
+    if order is None or order.stage != Stage.INTENT or order.submission_id != submission_id:
+        return
+    legs = [leg for leg in legs_of(session, order_id) if leg.submission_id == submission_id]
+    order.drives = 0
+    if not refusals:
+        _move(order, Fact.ACCEPTED)
+        order.refusals = None
+        for leg in legs:
+            if leg.state == LegState.INTENT:
+                leg.state, leg.order_version, leg.updated_at = LegState.ACCEPTED, max(1, leg.order_version), now
+        order.due_at = now + NEWS_PAUSE
+        if order.submissions == 1:
+            _adopt(session, order)
+        _settle(session, order, now)
+        return
+    order.refusals = [_refusal(refusal, legs) for refusal in refusals]
+    log.info("basket.refused", basket_order_id=str(order_id), codes=sorted({refusal.code for refusal in refusals}))
+    if order.submissions > 1 and _passes(refusals) and order.submissions < SUBMISSIONS_MAX:
+        _move(order, Fact.BUYS_PUT_OFF)
+        # These orders never existed: the next attempt has its own.
+        session.execute(sa.delete(BasketLeg).where(BasketLeg.order_id.in_([leg.order_id for leg in legs])))
+        order.due_at = now + PUT_OFF_PAUSE * order.submissions
+        return
+    codes = {refusal.index: refusal for refusal in refusals}
+    for index, leg in enumerate(legs):
+        refusal = codes.get(index)
+        leg.state, leg.updated_at = LegState.REFUSED, now
+        leg.reason_code = refusal.code if refusal else "not_attempted"
+        leg.reason = refusal.detail if refusal else "Another order of the basket was refused, so none was taken."
+    if order.submissions > 1:
+        _move(order, Fact.BUYS_REFUSED)
+    else:
+        _move(order, Fact.REFUSED)
+        if order.idempotency_ref is not None:
+            # As everywhere: a request that was refused has left nothing, and its key is free for the next attempt.
+            idempotency.forget_answer(session, order.user_id, order.idempotency_ref)
+        if order.sip_id is not None:
+            _give_back_instalment(session, order, now)
+    _settle(session, order, now, told=told)
+
+
+def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -> None:
+    """A refused instalment waits again, unless the next one does already."""
+    placed = SipInstalment.basket_order_id == order.basket_order_id
+    instalment = session.scalar(sa.select(SipInstalment).where(placed).with_for_update(key_share=True))
+    if instalment is None:
+        return
+    first = (order.refusals or [{}])[0]
+    instalment.reason_code, instalment.reason = first.get("code"), first.get("detail")
+    waits = sa.select(SipInstalment.sip_id).where(
+        SipInstalment.sip_id == order.sip_id, SipInstalment.state == InstalmentState.DUE
+    )
+    if session.scalar(waits) is not None:
+        instalment.state = InstalmentState.FAILED
+        return
+    sip = session.get_one(Sip, instalment.sip_id)
+    instalment.state, instalment.basket_order_id, instalment.decided_at = InstalmentState.DUE, None, None
+    instalment.next_try_at = now + INSTALMENT_PAUSE if sip.mode == Mode.AUTO else None
+
+
+def _refusal(refusal: Refusal, legs: Sequence[BasketLeg]) -> dict[str, Any]:
+    leg = legs[refusal.index] if refusal.index < len(legs) else None
+    return {
+        "exchange": leg.exchange if leg else None,
+        "tradingsymbol": leg.tradingsymbol if leg else None,
+        "code": refusal.code,
+        "detail": refusal.detail,
+    }
+
+
+def _passes(refusals: Sequence[Refusal]) -> bool:
+    return all(refusal.code in PASSING_REFUSALS for refusal in refusals)
+
+
+def _adopt(session: Session, order: BasketOrder) -> None:
+    """What an accepted order changes at once: the composition that is followed, the order it repairs."""
+    investment = session.get_one(Investment, order.investment_id)
+    investment.version = order.version
+    if "target" in order.wanted:
+        investment.target = order.wanted["target"]
+    if order.repairs is not None:
+        repaired = session.get_one(BasketOrder, order.repairs)
+        repaired.repaired_by = order.basket_order_id
+        repaired.status = _status(repaired, legs_of(session, repaired.basket_order_id))
+
+
+# --- the second step ----------------------------------------------------------------------------------------------------
+
+
+def write_buys(session: Session, order_id: UUID, trades: Sequence[Trade], now: datetime) -> bool:
+    """Write the buys of a second step, or end the order when there are none; answers whether there is one to submit."""
+    order = _lock_order(session, order_id)
+    if order is None or order.stage != Stage.SOLD:
+        return False
+    if not trades:
+        _move(order, Fact.NOTHING_TO_BUY)
+        _settle(session, order, now)
+        return False
+    _move(order, Fact.BUYS_WRITTEN)
+    order.submission_id, order.submissions = uuid4(), order.submissions + 1
+    order.due_at, order.drives = now + REQUEST_LEASE, 0
+    add_legs(session, order, trades, now)
+    return True
+
+
+# --- news of legs -----------------------------------------------------------------------------------------------------
+
+
+def apply_news(session: Session, news: OrderNews, now: datetime) -> bool:
+    """Apply one version of a leg's order; older and repeated news change nothing. Answers whether the leg is ours."""
+    leg = session.get(BasketLeg, news.order_id)
+    if leg is None:
+        return False
+    order = _lock_order(session, leg.basket_order_id)
+    session.refresh(leg)
+    if order is None or news.version <= leg.order_version or LegState(leg.state) not in LIVE_LEGS:
+        return True
+    leg.state, leg.order_version = LegState(news.state), news.version
+    leg.filled_quantity, leg.amount_paise, leg.charges_paise = (
+        news.filled_quantity,
+        news.amount_paise,
+        news.charges_paise,
+    )
+    leg.reason_code, leg.reason, leg.updated_at = news.reason_code, news.reason, now
+    session.flush()
+    _settle(session, order, now)
+    return True
+
+
+# --- what follows from the legs ---------------------------------------------------------------------------------------
+
+
+def _lock_order(session: Session, order_id: UUID) -> BasketOrder | None:
+    """The order under the lock of its investment."""
+    investment_id = session.scalar(sa.select(BasketOrder.investment_id).where(BasketOrder.basket_order_id == order_id))
+    if investment_id is None:
+        return None
+    lock_investment(session, investment_id)
+    return session.get(BasketOrder, order_id, populate_existing=True)
+
+
+def _move(order: BasketOrder, fact: Fact) -> None:
+    order.stage = next_stage(Stage(order.stage), fact)
+
+
+def _settle(session: Session, order: BasketOrder, now: datetime, *, told: bool = False) -> None:
+    """Derive everything that follows from the legs: stage, status, the investment, and what the user is told."""
+    legs = legs_of(session, order.basket_order_id)
+    if order.stage == Stage.WORKING and have_ended(LegState(leg.state) for leg in legs):
+        sold = all(leg.side == "SELL" for leg in legs)
+        _move(order, Fact.SELLS_ENDED if order.wanted.get("then") and sold else Fact.ALL_ENDED)
+        if order.stage == Stage.SOLD:
+            order.due_at, order.drives = now, 0
+            wake(session)
+    before = order.status
+    order.status = _status(order, legs)
+    if order.stage in ENDED_STAGES and order.ended_at is None:
+        order.ended_at = now
+        log.info("basket.ended", basket_order_id=str(order.basket_order_id), kind=order.kind, status=order.status)
+        if not told:
+            _tell(session, order, legs)
+    elif order.status != before:
+        log.info("basket.moved", basket_order_id=str(order.basket_order_id), status=order.status)
+    session.flush()
+    refresh_investment(session, session.get_one(Investment, order.investment_id), now)
+
+
+def _status(order: BasketOrder, legs: Sequence[BasketLeg]) -> Status:
+    views = [LegView(LegState(leg.state), leg.quantity, leg.filled_quantity) for leg in legs]
+    return status_of(Stage(order.stage), views, repaired=order.repaired_by is not None)
+
+
+def wake(session: Session) -> None:
+    """Wake the driver when this transaction commits."""
+    session.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+def _tell(session: Session, order: BasketOrder, legs: Sequence[BasketLeg]) -> None:
+    investment = session.get_one(Investment, order.investment_id)
+    first = (order.refusals or [{}])[0]
+    failed = next((leg for leg in legs if leg.reason_code), None)
+    event = BasketUpdated.model_validate(
+        {
+            "basket_order_id": order.basket_order_id,
+            "user_id": order.user_id,
+            "investment_id": order.investment_id,
+            "smallcase_id": investment.smallcase_id,
+            "smallcase_name": smallcase_name(session, investment.smallcase_id),
+            "kind": order.kind,
+            "status": order.status,
+            "orders": len(legs),
+            "orders_filled": sum(leg.filled_quantity == leg.quantity for leg in legs),
+            "bought_paise": sum(leg.amount_paise for leg in legs if leg.side == "BUY"),
+            "sold_paise": sum(leg.amount_paise for leg in legs if leg.side == "SELL"),
+            "charges_paise": sum(leg.charges_paise for leg in legs),
+            "reason_code": failed.reason_code if failed else first.get("code"),
+            "reason": failed.reason if failed else first.get("detail"),
+        }
+    )
+    outbox.record(session, event, source=NAME, aggregate_id=order.basket_order_id, correlation_id=order.correlation_id)
+
+
+def smallcase_name(session: Session, smallcase_id: UUID) -> str:
+    """The newest name of a smallcase."""
+    newest = (SmallcaseVersion.smallcase_id == Smallcase.smallcase_id) & (SmallcaseVersion.version == Smallcase.version)
+    name = session.scalar(
+        sa.select(SmallcaseVersion.name).join(Smallcase, newest).where(Smallcase.smallcase_id == smallcase_id)
+    )
+    return name or ""
