@@ -49,9 +49,9 @@ from market_data_service.kite_source import ExecutorSessions, KiteQuoteSource
 from market_data_service.market import Market
 from notification_service.app import create_app as create_notification
 from notification_service.config import Settings as NotificationSettings
+from notification_service.desk import desk_from
 from portfolio_service.app import create_app as create_portfolio
 from portfolio_service.config import Settings as PortfolioSettings
-from notification_service.desk import desk_from
 from scripts.embedded_rooms import Background, Loop, RoomServer
 from smallcase_service.app import create_app as create_smallcase
 from smallcase_service.config import Settings as SmallcaseSettings
@@ -215,12 +215,12 @@ class Platform:
             clock=self.clock,
         )
         self._serve(name, app)
-
-    def _notification(self) -> None:
         self._relay(name, db)
         self._consume(name, settings, db, smallcase_service.consumers.make_handlers(self.clock))
         desk = BasketDesk(db, market, portfolio, self.clock, settings.allowance())
         self.loops.append((name, [partial(smallcase_service.driver.run, desk)]))
+
+    def _notification(self) -> None:
         name = "notification-service"
         settings, db = self._room("notification_service", NotificationSettings)
         desk = desk_from(settings, db, identity_from(settings, name), self.clock)

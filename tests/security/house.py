@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 import analytics_service.consumers
 import notification_service.consumers
+import smallcase_service.consumers
 import trade_executor.consumers
 from analytics_service.app import create_app as create_analytics
 from analytics_service.config import Settings as AnalyticsSettings
@@ -72,10 +73,10 @@ PACKAGES: Mapping[str, str] = {room: room.replace("-", "_") for room in routing.
 SPEAKERS = (routing.USER, routing.PORTFOLIO, routing.EXECUTOR)
 """Rooms with an outbox."""
 API_SECRET = "security-house-api-secret"
+TWILIO_TOKEN = "security-house-twilio-token"
 ROUNDS_MAX = 20
 ALL_ALLOWED = 1_000_000
 
-TWILIO_TOKEN = "security-house-twilio-token"
 
 class Rings:
     """A wake-up that remembers who was asked to look."""
@@ -151,14 +152,14 @@ class House:
         self.market = StaticMarketData(prices, clock=self.clock, trading_date=today)
         self.signing_keys = SigningKeys(self.keys.user_pem.encode())
         self.sealer = Sealer(b"\x07" * 32)
-        self._executor()
-        self._user()
-        self._market_data()
         self.notification_settings = NotificationSettings(
             environment="production",
             seal_keys={1: SecretStr(base64.b64encode(b"\x09" * 32).decode())},
             twilio_auth_token=SecretStr(TWILIO_TOKEN),
         )
+        self._executor()
+        self._user()
+        self._market_data()
         self._trading_rooms()
         self.rooms = {room: client_for(app) for room, app in self.apps.items()}
         self.gateway = self.door()
@@ -266,13 +267,24 @@ class House:
             market=self.market,
             clock=self.clock,
         )
-        for room, create, settings in (
-            (routing.NOTIFICATION, create_notification, NotificationSettings()),
-            (routing.ANALYTICS, create_analytics, AnalyticsSettings()),
-        ):
-            self.apps[room] = create(
-                settings, db=self.databases[room], authenticator=self.authenticator(room), clock=self.clock
-            )
+        self.apps[routing.NOTIFICATION] = create_notification(
+            self.notification_settings,
+            db=self.databases[routing.NOTIFICATION],
+            authenticator=self.authenticator(routing.NOTIFICATION),
+            market=self.market,
+            clock=self.clock,
+        )
+        self.apps[routing.ANALYTICS] = create_analytics(
+            AnalyticsSettings(),
+            db=self.databases[routing.ANALYTICS],
+            authenticator=self.authenticator(routing.ANALYTICS),
+            clock=self.clock,
+        )
+
+    def baskets_of(self, room: str) -> PortfolioClient:
+        """How smallcase-service calls the room that accepts its baskets."""
+        identity, transport = self.identity(routing.SMALLCASE), AppTransport(self.apps[room])
+        return PortfolioClient(ServiceClient("http://house", audience=room, identity=identity, transport=transport))
 
     def door(self, **settings: Any) -> TestClient:
         """A client of a gateway before these rooms; without settings its allowances stop nobody."""
