@@ -207,11 +207,13 @@ class Platform:
     def _smallcase(self) -> None:
         name = "smallcase-service"
         settings, db = self._room("smallcase_service", SmallcaseSettings)
+        market, portfolio = market_from(settings, name), portfolio_from(settings, name)
         app = create_smallcase(
             settings,
             db=db,
             authenticator=authenticator_from(settings, name, self.clock),
-            market=market_from(settings, name),
+            market=market,
+            portfolio=portfolio,
             clock=self.clock,
         )
         self._serve(name, app)

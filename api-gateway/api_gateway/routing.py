@@ -53,9 +53,9 @@ ROUTES: dict[str, str] = {
     f"{API}/investments": SMALLCASE,
     f"{API}/sips": SMALLCASE,
     f"{API}/notifications": NOTIFICATION,
+    f"{API}/admin/notifications": NOTIFICATION,
     f"{API}/analytics": ANALYTICS,
 }
-    f"{API}/admin/notifications": NOTIFICATION,
 """Path prefix (whole segments) -> room; the longest prefix wins."""
 
 EXACT_ALIASES: dict[str, str] = {
@@ -69,10 +69,10 @@ EXACT_ALIASES: dict[str, str] = {
 PREFIX_ALIASES: dict[str, str] = {
     "/auth": f"{API}/auth",
     "/smallcase": f"{API}/smallcases",
-    "/analytics": f"{API}/analytics",
-}
     "/notifications": f"{API}/notifications",
     "/alerts": f"{API}/notifications/alerts",
+    "/analytics": f"{API}/analytics",
+}
 """Short names promised to clients; the room always sees the canonical path."""
 
 CREDENTIAL_PATHS = frozenset(

@@ -39,8 +39,9 @@ from common.clock import FixedClock, trading_date
 from common.consumers import Handlers, handle
 from common.db import Database
 from common.events import Envelope
+from common.http import ServiceClient
 from common.outbox import outbox
-from common.testing import ROOMS, StaticMarketData, client_for, new_rsa_pem
+from common.testing import ROOMS, AppTransport, StaticMarketData, client_for, new_rsa_pem
 from kite_simulator.server import SimulatorServer
 from market_data_service.app import create_app as create_market_data
 from market_data_service.config import Settings as MarketDataSettings
@@ -56,6 +57,7 @@ from portfolio_service.config import Settings as PortfolioSettings
 from portfolio_service.consumers import make_handlers
 from smallcase_service.app import create_app as create_smallcase
 from smallcase_service.config import Settings as SmallcaseSettings
+from smallcase_service.portfolio_orders import PortfolioClient
 from trade_executor import polling
 from trade_executor.app import create_app as create_executor
 from trade_executor.brokers.session import simulator_request_token
@@ -70,7 +72,7 @@ from user_service.keys import SigningKeys
 from user_service.sealing import Sealer
 
 PACKAGES: Mapping[str, str] = {room: room.replace("-", "_") for room in routing.ROOMS}
-SPEAKERS = (routing.USER, routing.PORTFOLIO, routing.EXECUTOR)
+SPEAKERS = (routing.USER, routing.PORTFOLIO, routing.EXECUTOR, routing.SMALLCASE)
 """Rooms with an outbox."""
 API_SECRET = "security-house-api-secret"
 TWILIO_TOKEN = "security-house-twilio-token"
@@ -168,6 +170,7 @@ class House:
             for room, handlers in (
                 ("portfolio-service", make_handlers(self.clock)),
                 ("trade-executor", trade_executor.consumers.HANDLERS),
+                ("smallcase-service", smallcase_service.consumers.make_handlers(self.clock)),
                 ("notification-service", notification_service.consumers.HANDLERS),
                 ("analytics-service", analytics_service.consumers.HANDLERS),
             )
@@ -265,6 +268,7 @@ class House:
             db=self.databases[routing.SMALLCASE],
             authenticator=self.authenticator(routing.SMALLCASE),
             market=self.market,
+            portfolio=self.baskets_of(routing.PORTFOLIO),
             clock=self.clock,
         )
         self.apps[routing.NOTIFICATION] = create_notification(
