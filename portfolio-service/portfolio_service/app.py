@@ -10,6 +10,7 @@ from common.db import Database
 from common.market_data import MarketData
 from portfolio_service import routes_admin, routes_funds, routes_internal, routes_orders, routes_portfolios
 from portfolio_service.config import NAME, Settings
+from portfolio_service.shared_commit import SharedCommit
 
 
 def create_app(
@@ -21,6 +22,8 @@ def create_app(
     clock: Clock | None = None,
 ) -> FastAPI:
     """The app with its collaborators; importing this module does nothing."""
+    clock = clock or SystemClock()
+    commit = SharedCommit(db, market, clock, settings)
     return service_app(
         name=NAME,
         title="Saras portfolio-service",
@@ -35,5 +38,5 @@ def create_app(
         db=db,
         package="portfolio_service",
         authenticator=authenticator,
-        state={"settings": settings, "market": market, "clock": clock or SystemClock()},
+        state={"settings": settings, "market": market, "clock": clock, "commit": commit},
     )

@@ -210,6 +210,9 @@ class Desk:
             self._rows.append(row)
             self._holds.append(hold)
             self._events.append((accepted_event(row), row["order_id"], submission.correlation_id))
+            if self._limits.duplicate_window_s > 0:
+                # For the submissions after this one; the same order twice in one list is meant.
+                self._recent.add(tuple(row[name] for name in _SAME))
         return answers
 
     def _judge_one(
@@ -307,6 +310,7 @@ class Desk:
         log.info("order.accepted", orders=len(self._rows), order_id=self._rows[0]["order_id"])
 
 
+_SAME = ("user_id", "exchange", "tradingsymbol", "side", "quantity")
 _COUNT = text(
     "UPDATE trader SET gross_on = new.gross_on, gross_paise = new.gross, rate_level = new.level, rate_at = new.at"
     " FROM unnest(CAST(:users AS uuid[]), CAST(:gross_on AS date[]), CAST(:gross AS bigint[]),"

@@ -5,18 +5,16 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy.orm import Session
 
 from common.auth import User
 from common.clock import DayInput
 from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unprocessable
-from common.idempotency import IdempotencyKey, answer_once
+from common.idempotency import IdempotencyKey
 from portfolio_service import changes, order_queries
-from portfolio_service.acceptance import accept
-from portfolio_service.dependencies import SettingsDep
-from portfolio_service.market_view import MarketView, observe
+from portfolio_service.dependencies import CommitDep, SettingsDep
+from portfolio_service.market_view import observe
 from portfolio_service.order_queries import OrderFilter
 from portfolio_service.orders import OrderState
 from portfolio_service.paging import PAGE_DEFAULT, PAGE_MAX
@@ -37,6 +35,7 @@ from portfolio_service.schemas import (
     TradeIn,
     TradePage,
 )
+from portfolio_service.shared_commit import SharedCommit
 from portfolio_service.submissions import Accepted, Outcome, Refused, Submission
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
@@ -55,13 +54,10 @@ def place_order(
     body: OrderIn,
     user: User,
     key: IdempotencyKey,
-    session: SessionDep,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
+    commit: CommitDep,
 ) -> Response:
     """Accept an order: the money or shares are held and the order is on its way to the market."""
-    return _place_one(body, body.side, "orders", user, key, session, settings, market, clock)
+    return _place_one(body, body.side, "orders", user, key, commit)
 
 
 @router.post("/orders/buy", status_code=202, responses={202: {"model": OrderOut}})
@@ -69,13 +65,10 @@ def buy(
     body: TradeIn,
     user: User,
     key: IdempotencyKey,
-    session: SessionDep,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
+    commit: CommitDep,
 ) -> Response:
     """Accept a buy."""
-    return _place_one(body, "BUY", "orders/buy", user, key, session, settings, market, clock)
+    return _place_one(body, "BUY", "orders/buy", user, key, commit)
 
 
 @router.post("/orders/sell", status_code=202, responses={202: {"model": OrderOut}})
@@ -83,51 +76,27 @@ def sell(
     body: TradeIn,
     user: User,
     key: IdempotencyKey,
-    session: SessionDep,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
+    commit: CommitDep,
 ) -> Response:
     """Accept a sale of shares that are held and free."""
-    return _place_one(body, "SELL", "orders/sell", user, key, session, settings, market, clock)
+    return _place_one(body, "SELL", "orders/sell", user, key, commit)
 
 
 def _place_one(
-    body: TradeIn,
-    side: Side,
-    route: str,
-    user: User,
-    key: str,
-    session: Session,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
-    asked: Body | None = None,
+    body: TradeIn, side: Side, route: str, user: User, key: str, commit: SharedCommit, asked: Body | None = None
 ) -> Response:
-    request = body.request(side)
-    # Before the transaction: no lock is held while another room is asked.
-    view = observe(market, [request])
-
-    def produce() -> tuple[int, OrderOut]:
-        submission = Submission(user.user_id, user.kyc, [request], key)
-        (outcome,) = _accept(session, submission, view, settings, clock)
+    def produce(outcomes: list[Outcome]) -> tuple[int, OrderOut]:
+        (outcome,) = outcomes
         if isinstance(outcome, Refused):
             raise outcome.error()
         return 202, OrderOut.of(outcome.order)
 
-    return answer_once(session, user.user_id, key, route, asked or body, produce)
+    submission = Submission(user.user_id, user.kyc, [body.request(side)], key)
+    return commit.answer(submission, route, asked or body, produce)
 
 
 @router.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
-def place_batch(
-    body: BatchIn,
-    user: User,
-    key: IdempotencyKey,
-    session: SessionDep,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
-) -> Response:
+def place_batch(body: BatchIn, user: User, key: IdempotencyKey, settings: SettingsDep, commit: CommitDep) -> Response:
     """Accept a list of orders in one transaction, all or none unless `atomic` is false."""
     if len(body.orders) > settings.batch_orders_max:
         raise Unprocessable(
@@ -136,29 +105,14 @@ def place_batch(
             limit=settings.batch_orders_max,
         )
     requests = [order.request(order.side) for order in body.orders]
-    view = observe(market, requests)
+    submission = Submission(user.user_id, user.kyc, requests, key, atomic=body.atomic)
 
-    def produce() -> tuple[int, BatchOut]:
-        submission = Submission(user.user_id, user.kyc, requests, key, atomic=body.atomic)
-        outcomes = _accept(session, submission, view, settings, clock)
+    def produce(outcomes: list[Outcome]) -> tuple[int, BatchOut]:
         if body.atomic and any(isinstance(outcome, Refused) for outcome in outcomes):
             raise _batch_refused(outcomes)
         return 202, _batch_out(submission, outcomes)
 
-    return answer_once(session, user.user_id, key, "orders/batch", body, produce)
-
-
-def _accept(
-    session: Session, submission: Submission, view: MarketView, settings: SettingsDep, clock: ClockDep
-) -> list[Outcome]:
-    return accept(
-        session,
-        submission=submission,
-        view=view,
-        clock=clock,
-        limits=settings.limits(),
-        paper_cash_paise=settings.initial_paper_cash_rupees * 100,
-    )
+    return commit.answer(submission, "orders/batch", body, produce)
 
 
 def _batch_refused(outcomes: Sequence[Outcome]) -> Exception:
@@ -298,14 +252,9 @@ def exit_trade(
     user: User,
     key: IdempotencyKey,
     db: DatabaseDep,
-    session: SessionDep,
-    settings: SettingsDep,
-    market: MarketDep,
-    clock: ClockDep,
+    commit: CommitDep,
 ) -> Response:
     """Sell what is left of the shares one fill has bought."""
     with db.transaction() as reading:
         lot = order_queries.lot_of(reading, user.user_id, trade_id)
-    return _place_one(
-        body.trade(lot), "SELL", f"trades/{trade_id}/exit", user, key, session, settings, market, clock, asked=body
-    )
+    return _place_one(body.trade(lot), "SELL", f"trades/{trade_id}/exit", user, key, commit, asked=body)

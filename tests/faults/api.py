@@ -13,11 +13,29 @@ from common.market_data import MarketData
 from portfolio_service import routes_orders
 from portfolio_service.config import Settings
 from portfolio_service.schemas import BatchIn, OrderChange, OrderIn
+from portfolio_service.shared_commit import SharedCommit
+from tests.faults.schedule import Scheduler
 
 
 def caller(user_id: UUID) -> CurrentUser:
     """A signed-in user with approved KYC."""
     return CurrentUser(user_id, frozenset({"user"}), UUID(int=0), None, mfa=False, kyc="approved")
+
+
+class VirtualLock:
+    """A lock among actors: who finds it taken lets the others run."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._held = False
+
+    def __enter__(self) -> None:
+        while self._held:
+            self._scheduler.sleep(0.001)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
 
 
 @dataclass
@@ -28,27 +46,21 @@ class PortfolioApi:
     settings: Settings
     market: MarketData
     clock: Clock
+    scheduler: Scheduler
+
+    def __post_init__(self) -> None:
+        lock = VirtualLock(self.scheduler)
+        self._commit = SharedCommit(self.db, self.market, self.clock, self.settings, lock)
 
     def place(self, user_id: UUID, key: str, body: dict[str, Any]) -> list[UUID]:
         """POST /orders; answers the ids accepted. Raises AppError for a refusal."""
-        with self.db.transaction() as session:
-            answer = routes_orders.place_order(
-                OrderIn.model_validate(body), caller(user_id), key, session, self.settings, self.market, self.clock
-            )
+        answer = routes_orders.place_order(OrderIn.model_validate(body), caller(user_id), key, self._commit)
         return [UUID(orjson.loads(answer.body)["order_id"])]
 
     def place_batch(self, user_id: UUID, key: str, bodies: list[dict[str, Any]]) -> list[UUID]:
         """POST /orders/batch, each order judged alone; answers the ids accepted."""
-        with self.db.transaction() as session:
-            answer = routes_orders.place_batch(
-                BatchIn.model_validate({"orders": bodies, "atomic": False}),
-                caller(user_id),
-                key,
-                session,
-                self.settings,
-                self.market,
-                self.clock,
-            )
+        asked = BatchIn.model_validate({"orders": bodies, "atomic": False})
+        answer = routes_orders.place_batch(asked, caller(user_id), key, self.settings, self._commit)
         results = orjson.loads(answer.body)["results"]
         return [UUID(row["order"]["order_id"]) for row in results if row["status"] == "accepted"]
 

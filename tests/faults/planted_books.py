@@ -108,7 +108,7 @@ def _release_again(session: Session, order: Any, clock: Any) -> None:
 
 
 def idempotency_key_forgotten(_world: World) -> Patch:
-    return mock.patch.object(idempotency, "claim_key", return_value=None)
+    return mock.patch.object(idempotency, "claim_keys", lambda _session, claims: [None] * len(claims))
 
 
 @contextmanager

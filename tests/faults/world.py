@@ -195,6 +195,7 @@ class World:
                 self.portfolio_settings,
                 self.market,
                 SystemClock(),
+                self.scheduler,
             )
             for process in self.processes.values():
                 process.start()
