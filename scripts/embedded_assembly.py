@@ -41,7 +41,7 @@ from common.consumers import Handlers, run_consumer
 from common.db import Database, run_migrations
 from common.http import ServiceClient
 from common.outbox import Relay
-from common.process import authenticator_from, identity_from, market_from
+from common.process import authenticator_from, identity_from, market_from, standings_from
 from market_data_service import loop as market_loop
 from market_data_service.app import create_app as create_market_data
 from market_data_service.config import Settings as MarketDataSettings
@@ -161,6 +161,7 @@ class Platform:
             db=db,
             authenticator=authenticator_from(settings, name, self.clock),
             market=market,
+            standings=standings_from(settings, name),
             clock=self.clock,
         )
         self._serve(name, app)
@@ -220,7 +221,7 @@ class Platform:
         self._relay(name, db)
         self._consume(name, settings, db, smallcase_service.consumers.make_handlers(self.clock))
         desk = BasketDesk(db, market, portfolio, self.clock, settings.allowance())
-        self.loops.append((name, [partial(smallcase_service.driver.run, desk)]))
+        self.loops.append((name, [partial(smallcase_service.driver.run, desk, standings_from(settings, name))]))
 
     def _notification(self) -> None:
         name = "notification-service"

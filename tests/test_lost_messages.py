@@ -26,7 +26,7 @@ from common.http import PeerUnavailable
 from common.outbox import Relay
 from common.outbox_reading import GRACE_MIN_S, RemoteOutbox
 from common.rabbit import RabbitBus
-from common.testing import StaticMarketData, client_for, eventually
+from common.testing import StaticMarketData, StaticStandings, client_for, eventually
 from common.testing_servers import empty
 from notification_service.models import Notification
 from portfolio_service.app import create_app
@@ -156,7 +156,12 @@ def rooms(
     for database in databases.values():
         empty(database)
     app = create_app(
-        Settings(), db=databases[SOURCE], authenticator=authenticator(SOURCE), market=StaticMarketData({}), clock=clock
+        Settings(),
+        db=databases[SOURCE],
+        authenticator=authenticator(SOURCE),
+        market=StaticMarketData({}),
+        standings=StaticStandings(),
+        clock=clock,
     )
     yield Rooms(databases, rabbit_bus, {name: Door(app, service_identity(name)) for name in CONSUMERS})
     rabbit_bus.delete(CONSUMERS)

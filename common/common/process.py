@@ -24,6 +24,7 @@ from common.http import ServiceClient
 from common.logging import configure
 from common.market_data import MarketDataClient
 from common.outbox import Relay
+from common.standing import StandingClient
 
 SHUTDOWN_TIMEOUT_S = 10
 Loop = Callable[[threading.Event], None]
@@ -102,6 +103,12 @@ def market_from(settings: ServiceSettings, name: str) -> MarketDataClient:
     return MarketDataClient(
         ServiceClient(settings.market_data_service_url, audience="market-data-service", identity=identity)
     )
+
+
+def standings_from(settings: ServiceSettings, name: str) -> StandingClient:
+    """The client of user-service for the standing of accounts, calling as this room."""
+    identity = identity_from(settings, name)
+    return StandingClient(ServiceClient(settings.user_service_url, audience="user-service", identity=identity))
 
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:

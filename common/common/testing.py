@@ -31,6 +31,7 @@ from common.bus import LocalBus
 from common.clock import FixedClock, SystemClock
 from common.events import OrderUpdated
 from common.market_data import History, Instrument, Key, Price, SessionInfo
+from common.standing import Standing, UserNotFound
 
 T = TypeVar("T")
 TRADING_DAY = date(2026, 11, 23)
@@ -163,6 +164,19 @@ class StaticMarketData:
             lower_band_paise=lower,
             upper_band_paise=upper,
         )
+
+
+@dataclass
+class StaticStandings:
+    """Standings that a test sets; whoever it has not named is active and has no KYC problem. `unknown` has no account."""
+
+    known: dict[UUID, Standing] = field(default_factory=dict)
+    unknown: set[UUID] = field(default_factory=set)
+
+    def of(self, user_id: UUID) -> Standing:
+        if user_id in self.unknown:
+            raise UserNotFound("There is no user with this id.")
+        return self.known.get(user_id, Standing("active", "approved"))
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------

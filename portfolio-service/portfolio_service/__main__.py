@@ -13,6 +13,7 @@ from common.process import (
     run_room,
     run_until_signal,
     serve,
+    standings_from,
 )
 from portfolio_service import gauges, sweeper
 from portfolio_service.app import create_app
@@ -22,7 +23,14 @@ from portfolio_service.consumers import HANDLERS
 
 def _api(settings: Settings, db: Database) -> None:
     market = market_from(settings, NAME)
-    serve(create_app(settings, db=db, authenticator=authenticator_from(settings, NAME), market=market), settings)
+    app = create_app(
+        settings,
+        db=db,
+        authenticator=authenticator_from(settings, NAME),
+        market=market,
+        standings=standings_from(settings, NAME),
+    )
+    serve(app, settings)
 
 
 def _sweep(settings: Settings, db: Database) -> None:

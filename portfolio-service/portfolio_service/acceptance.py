@@ -14,6 +14,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from common.clock import Clock
+from common.db import Database
 from portfolio_service import risk
 from portfolio_service.desk import Desk
 from portfolio_service.market_view import MarketView
@@ -50,6 +51,36 @@ def accept_all(
     Of an atomic submission either every order is accepted or none. The caller's transaction makes it true; raises
     Unavailable when charges can not be computed for lack of a schedule row.
     """
+    answers, desk = _judge_all(session, submissions, view, now, limits, paper_cash_paise)
+    if desk is not None:
+        desk.write()
+    return answers
+
+
+def preview(
+    db: Database,
+    *,
+    submission: Submission,
+    view: MarketView,
+    clock: Clock,
+    limits: Limits,
+    paper_cash_paise: int = 0,
+) -> list[Outcome]:
+    """What `accept` would answer now; nothing is kept, also not what judging itself makes (a first portfolio)."""
+    with db.session() as session:
+        answers, _ = _judge_all(session, [submission], view, clock.now(), limits, paper_cash_paise)
+        session.rollback()
+    return answers[0]
+
+
+def _judge_all(
+    session: Session,
+    submissions: Sequence[Submission],
+    view: MarketView,
+    now: datetime,
+    limits: Limits,
+    paper_cash_paise: int,
+) -> tuple[list[list[Outcome]], Desk | None]:
     judged = [_judge_market(submission, view, limits, now) for submission in submissions]
     hopeful = [
         submission for submission, results in zip(submissions, judged, strict=True) if not _is_lost(submission, results)
@@ -61,9 +92,7 @@ def accept_all(
             answers.append(all_refused(results))
         else:
             answers.append(desk.judge(submission, results))
-    if desk is not None:
-        desk.write()
-    return answers
+    return answers, desk
 
 
 def _judge_market(submission: Submission, view: MarketView, limits: Limits, now: datetime) -> list[Terms | Refusal]:

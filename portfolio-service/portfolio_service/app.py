@@ -8,7 +8,15 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from portfolio_service import routes_admin, routes_funds, routes_internal, routes_orders, routes_portfolios
+from common.standing import Standings
+from portfolio_service import (
+    routes_admin,
+    routes_admin_orders,
+    routes_funds,
+    routes_internal,
+    routes_orders,
+    routes_portfolios,
+)
 from portfolio_service.config import NAME, Settings
 from portfolio_service.shared_commit import SharedCommit
 
@@ -19,6 +27,7 @@ def create_app(
     db: Database,
     authenticator: Authenticator,
     market: MarketData,
+    standings: Standings,
     clock: Clock | None = None,
 ) -> FastAPI:
     """The app with its collaborators; importing this module does nothing."""
@@ -32,11 +41,12 @@ def create_app(
             routes_portfolios.router,
             routes_funds.router,
             routes_admin.router,
+            routes_admin_orders.router,
             routes_internal.router,
             audit_router(NAME),
         ],
         db=db,
         package="portfolio_service",
         authenticator=authenticator,
-        state={"settings": settings, "market": market, "clock": clock, "commit": commit},
+        state={"settings": settings, "market": market, "standings": standings, "clock": clock, "commit": commit},
     )

@@ -109,13 +109,14 @@ def place_batch(body: BatchIn, user: User, key: IdempotencyKey, settings: Settin
 
     def produce(outcomes: list[Outcome]) -> tuple[int, BatchOut]:
         if body.atomic and any(isinstance(outcome, Refused) for outcome in outcomes):
-            raise _batch_refused(outcomes)
-        return 202, _batch_out(submission, outcomes)
+            raise batch_refused(outcomes)
+        return 202, batch_out(submission, outcomes)
 
     return commit.answer(submission, "orders/batch", body, produce)
 
 
-def _batch_refused(outcomes: Sequence[Outcome]) -> Exception:
+def batch_refused(outcomes: Sequence[Outcome]) -> Exception:
+    """The problem of an all-or-none list that was not taken."""
     errors = [
         {"index": outcome.index, "code": outcome.refusal.code, "detail": outcome.refusal.detail}
         for outcome in outcomes
@@ -132,7 +133,8 @@ def _batch_refused(outcomes: Sequence[Outcome]) -> Exception:
     )
 
 
-def _batch_out(submission: Submission, outcomes: Sequence[Outcome]) -> BatchOut:
+def batch_out(submission: Submission, outcomes: Sequence[Outcome]) -> BatchOut:
+    """What became of each order of a list."""
     results = [
         BatchItem(index=outcome.index, status="accepted", order=OrderOut.of(outcome.order), code=None, detail=None)
         if isinstance(outcome, Accepted)

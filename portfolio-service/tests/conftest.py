@@ -16,7 +16,7 @@ from common.consumers import handle
 from common.db import Database
 from common.events import Envelope, Event, OrderAllocated, OrderClosed, OrderWorking
 from common.outbox import outbox
-from common.testing import StaticMarketData, client_for
+from common.testing import StaticMarketData, StaticStandings, client_for
 from portfolio_service import ledger_check
 from portfolio_service.app import create_app
 from portfolio_service.config import NAME, Settings
@@ -206,15 +206,30 @@ def market(clock: FixedClock) -> StaticMarketData:
 
 
 @pytest.fixture
+def standings() -> StaticStandings:
+    return StaticStandings()
+
+
+@pytest.fixture
 def room(
     db: Database,
     clock: FixedClock,
     market: StaticMarketData,
     authenticator: Callable[..., Any],
     auth_headers: Callable[..., dict[str, str]],
+    standings: StaticStandings,
 ) -> Room:
     def client(settings: Settings) -> TestClient:
-        return client_for(create_app(settings, db=db, authenticator=authenticator(NAME), market=market, clock=clock))
+        return client_for(
+            create_app(
+                settings,
+                db=db,
+                authenticator=authenticator(NAME),
+                market=market,
+                standings=standings,
+                clock=clock,
+            )
+        )
 
     def headers(user_id: UUID, **token: Any) -> dict[str, str]:
         return auth_headers(user_id, lifetime_s=30 * 86_400, **token)

@@ -41,6 +41,7 @@ from common.db import Database
 from common.events import Envelope
 from common.http import ServiceClient
 from common.outbox import outbox
+from common.standing import StandingClient
 from common.testing import ROOMS, AppTransport, StaticMarketData, client_for, new_rsa_pem
 from kite_simulator.server import SimulatorServer
 from market_data_service.app import create_app as create_market_data
@@ -261,6 +262,7 @@ class House:
             db=self.databases[routing.PORTFOLIO],
             authenticator=self.authenticator(routing.PORTFOLIO),
             market=self.market,
+            standings=self.standings_for(routing.PORTFOLIO),
             clock=self.clock,
         )
         self.apps[routing.SMALLCASE] = create_smallcase(
@@ -283,6 +285,13 @@ class House:
             db=self.databases[routing.ANALYTICS],
             authenticator=self.authenticator(routing.ANALYTICS),
             clock=self.clock,
+        )
+
+    def standings_for(self, room: str) -> StandingClient:
+        """How a room asks for the standing of an account."""
+        identity, transport = self.identity(room), AppTransport(self.apps[routing.USER])
+        return StandingClient(
+            ServiceClient("http://house", audience=routing.USER, identity=identity, transport=transport)
         )
 
     def baskets_of(self, room: str) -> PortfolioClient:

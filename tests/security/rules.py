@@ -203,6 +203,10 @@ def _deposit(person: Person) -> dict[str, str]:
     return {"user_id": person.things["user_id"], "amount": "1.00", "reason": "test money"}
 
 
+def _orders_for(person: Person) -> dict[str, Any]:
+    return {"user_id": person.things["user_id"], "orders": [{**people.limit_order(person.house), "side": "BUY"}]}
+
+
 def _basket_of_orders(person: Person) -> dict[str, Any]:
     order = {"order_id": str(uuid4()), "exchange": "NSE", "tradingsymbol": "INFY", "side": "BUY", "quantity": 1}
     return {"submission_id": str(uuid4()), "user_id": str(person.user_id), "kyc": "approved", "orders": [order]}
@@ -279,6 +283,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/internal/v1/mail-tokens/{token_id}"): Rule(
         SERVICE, path=_mail_token_id, callers=("notification-service",)
     ),
+    ("GET", "/internal/v1/standing/{user_id}"): Rule(
+        SERVICE, path=own("user_id"), callers=("portfolio-service", "smallcase-service")
+    ),
     # --- audit logs ---
     ("GET", f"{V1}/admin/audit/user-service"): Rule(ADMIN),
     ("GET", f"{V1}/admin/audit/user-service/head"): Rule(ADMIN),
@@ -323,6 +330,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", f"{V1}/admin/funds/deposit"): Rule(ADMIN, 201, body=_deposit),
     ("POST", f"{V1}/admin/funds/withdraw"): Rule(ADMIN, 201, body=_deposit),
     ("GET", f"{V1}/admin/orders"): Rule(OPS),
+    ("POST", f"{V1}/admin/orders"): Rule(ADMIN, 202, body=lambda p: {**_orders_for(p), "reason": "a test"}),
+    ("POST", f"{V1}/admin/orders/preview"): Rule(ADMIN, body=lambda p: _orders_for(p)),
     ("GET", f"{V1}/admin/ledger/check"): Rule(OPS),
     ("GET", "/internal/v1/ledger/totals"): Rule(SERVICE, callers=("trade-executor",)),
     ("POST", "/internal/v1/baskets"): Rule(SERVICE, callers=SMALLCASE, body=_basket_of_orders),

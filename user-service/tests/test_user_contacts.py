@@ -1,6 +1,7 @@
 """The addresses that the room that tells people things may ask for, and nobody else."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from httpx import Response
@@ -46,3 +47,14 @@ def test_only_the_room_that_tells_people_things_may_ask(house: Any, ask: Any, pa
     assert house.client.get(path).status_code == 401
     assert ask(path, None, room="analytics-service").status_code == 403
     assert ask(path, None).status_code == 200
+
+
+def test_the_standing_of_an_account_is_what_holds_now(house: Any, ask: Any) -> None:
+    person, room = house.person(), "portfolio-service"
+    path = f"/internal/v1/standing/{person.user_id}"
+    answer = ask(path, {}, room)
+    assert (answer.json(), answer.headers["cache-control"]) == ({"status": "active", "kyc": "none"}, "no-store")
+    house.client.request("DELETE", "/api/v1/users/account", json={"password": person.password}, headers=person.headers)
+    assert ask(path, {}, room).json()["status"] == "closed"
+    assert ask(f"/internal/v1/standing/{uuid4()}", {}, room).status_code == 404
+    assert ask(path, {}).status_code == 403

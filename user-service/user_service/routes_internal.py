@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from common.auth import require_service
 from common.db import SessionDep
-from user_service import contacts, mail_tokens, sessions
+from user_service import administration, contacts, mail_tokens, sessions
 from user_service.access import RoomDep
 from user_service.account_states import ROLES
-from user_service.schemas import ContactsAnswer, HoldersAnswer, MailTokenAnswer, SessionAnswer
+from user_service.schemas import ContactsAnswer, HoldersAnswer, MailTokenAnswer, SessionAnswer, StandingAnswer
 
 router = APIRouter()
 
@@ -44,6 +44,19 @@ def mail_token(
     response.headers["Cache-Control"] = "no-store"
     row, token = mail_tokens.token_for_mail(session, room, token_id)
     return MailTokenAnswer.model_validate({"token": token, "purpose": row.purpose, "expires_at": row.expires_at})
+
+
+@router.get("/internal/v1/standing/{user_id}", include_in_schema=False)
+def standing_of(
+    user_id: UUID,
+    _: Annotated[str, Depends(require_service("portfolio-service", "smallcase-service"))],
+    session: SessionDep,
+    response: Response,
+) -> StandingAnswer:
+    """Whether an account may trade, for those who act for its user; 404 when there is none."""
+    response.headers["Cache-Control"] = "no-store"
+    user, _record = administration.get_user(session, user_id)
+    return StandingAnswer(status=user.status, kyc=user.kyc_status)
 
 
 @router.get("/internal/v1/contacts", include_in_schema=False)

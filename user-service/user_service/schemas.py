@@ -307,6 +307,11 @@ class ContactsAnswer(BaseModel):
         )
 
 
+class StandingAnswer(BaseModel):
+    status: str
+    kyc: str
+
+
 class HoldersAnswer(BaseModel):
     user_ids: list[UUID]
 
