@@ -99,7 +99,7 @@ compose-trial: $(STAMP) images ## kill every container in turn while orders flow
 	docker build --quiet -t saras/tests:$(VERSION) -f infra/tests.Dockerfile .
 	$(BIN)/python -m tests.compose.kill_each
 
-# Rendering and checking what goes to a cluster needs tools of 645 MB, which nobody else needs.
+# Rendering and checking what goes to a cluster needs tools of 680 MB, which nobody else needs.
 TOOLS := .venv-manifests
 $(TOOLS)/.installed: k8s/requirements.lock
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
@@ -124,9 +124,9 @@ image-push: ## give the images to REGISTRY (VERSION)
 	  docker tag saras/$$room:$(VERSION) $(REGISTRY)/saras/$$room:$(VERSION) || exit 1; \
 	  docker push --quiet $(REGISTRY)/saras/$$room:$(VERSION) || exit 1; done
 
-deploy: ## bring VERSION to ENVIRONMENT, back to what ran before when it does not get ready (needs helm and a cluster)
+deploy: ## bring VERSION to ENVIRONMENT, back to what ran before when it does not get ready (needs Helm 4 and a cluster)
 	helm upgrade --install saras k8s/chart --namespace $(NAMESPACE) --values k8s/environments/$(ENVIRONMENT).yaml \
-	  --set image.tag=$(VERSION) --set image.registry=$(REGISTRY) --atomic --wait --timeout 20m --history-max 10 $(HELM)
+	  --set image.tag=$(VERSION) --set image.registry=$(REGISTRY) --rollback-on-failure --wait --timeout 20m --history-max 10 $(HELM)
 
 rollback: ## back to the release before in ENVIRONMENT (needs helm and a cluster)
 	helm rollback saras --namespace $(NAMESPACE) --wait --timeout 20m

@@ -12,15 +12,15 @@ from fastapi.testclient import TestClient
 from api_gateway.health import RoomHealth
 from api_gateway.health import health_router as gateway_health
 from common.app import health_router
-from common.catching_up import sources_of
 from common.clock import SystemClock
+from common.events import sources_of
 from kite_simulator.app import create_app as simulator_app
 from scripts.render_manifests import DIGEST, digest
 from scripts.settings_reference import ROOMS
 from tests.manifests import arrows
 from tests.manifests.objects import ENVIRONMENTS, ROOT, Manifest, built, chart_values, containers, of_kind
 
-OPERATORS = {"user-service": {"create-keys", "create-admin", "reset-totp"}}
+OPERATORS = {"user-service": {"create-keys", "create-admin", "reset-totp"}, "analytics-service": {"rebuild"}}
 """Commands that a person gives; they end by themselves."""
 CATALOGUE = chart_values()["rooms"]
 
@@ -109,7 +109,7 @@ def allowed(broker: str) -> set[arrows.Arrow]:
     on_the_bus = {"relay", "consume", "worker"}
     result |= {(f"{room}.{command}", "bus") for room, command in processes if command in on_the_bus}
     # Wake-ups after what a person does go through Celery.
-    result |= {(f"{room}.api", "bus") for room in ("trade-executor", "notification-service")}
+    result |= {(f"{room}.api", "bus") for room in CELERY}
     result |= {(name, "cache") for name in ("api-gateway.api", "market-data-service.api", "market-data-service.loop")}
     result |= {("api-gateway.api", f"{room}.api") for room in with_database}
     # Keys of users' tokens; the keys of rooms are in files.
@@ -122,7 +122,8 @@ def allowed(broker: str) -> set[arrows.Arrow]:
         for source in sources_of(importlib.import_module(f"{room.replace('-', '_')}.consumers").HANDLERS)
     }
     result |= {(name, "market-data-service.api") for name in MARKET_READERS}
-    result |= {(name, "portfolio-service.api") for name in ("trade-executor.api", "trade-executor.loop")}
+    result |= {(name, "portfolio-service.api") for name in LEDGER_READERS}
+    result |= {("smallcase-service.drive", "user-service.api")}
     result |= {(f"market-data-service.{command}", "trade-executor.api") for command in ("api", "loop")}
     result |= {(f"notification-service.{command}", "user-service.api") for command in ("worker", "loop")}
     result |= {(f"notification-service.{command}", "outside:443,465,587") for command in ("worker", "loop")}
@@ -131,8 +132,11 @@ def allowed(broker: str) -> set[arrows.Arrow]:
     return result | ({("kite-simulator.api", "api-gateway.api")} if broker == "simulator" else set())
 
 
+CELERY = ("trade-executor", "notification-service", "analytics-service")
+LEDGER_READERS = ("trade-executor.api", "trade-executor.loop", "smallcase-service.api", "smallcase-service.drive")
 MARKET_READERS = (
-    "portfolio-service.api", "portfolio-service.sweep", "smallcase-service.api", "trade-executor.api",
+    "portfolio-service.api", "portfolio-service.sweep", "smallcase-service.api", "smallcase-service.drive",
+    "analytics-service.worker", "analytics-service.loop", "trade-executor.api",
     "trade-executor.worker", "trade-executor.loop", "notification-service.api", "notification-service.worker",
     "notification-service.loop",
 )  # fmt: skip
