@@ -14,6 +14,8 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="ANALYTICS_")
 
     port: int = Field(default=8006, ge=1, le=65535)
+    celery_broker_url: str = "memory://"
+    celery_queue: str = Field(default="analytics_service", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     benchmark: str = Field(default="NSE:NIFTY 50", pattern=r"^(NSE|BSE):[^:]{1,60}$")
     """The share or index that portfolios are compared with."""
     risk_free_bps: int = Field(default=550, ge=0, le=5_000)
