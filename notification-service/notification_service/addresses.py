@@ -48,7 +48,7 @@ def masked(channel: Channel, address: str) -> str:
     if channel is Channel.SMS:
         return masking.phone(address)
     if channel is Channel.WEB_PUSH:
-        return f"{urlsplit(json.loads(address)['endpoint']).hostname} {masking.ending(address[:-2])}"
+        return str(urlsplit(json.loads(address)["endpoint"]).hostname)
     return masking.url(address) if channel is Channel.CHAT else masking.ending(address)
 
 
