@@ -82,7 +82,7 @@ class KycChanged(Event):
     """A user's KYC was submitted or decided."""
 
     producers = ("user-service",)
-    consumers = ("notification-service", "smallcase-service")
+    consumers = ("notification-service",)
 
     user_id: UUID
     status: Literal["none", "pending", "approved", "rejected"]

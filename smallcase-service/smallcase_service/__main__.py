@@ -12,6 +12,7 @@ from common.process import (
     run_room,
     run_until_signal,
     serve,
+    standings_from,
 )
 from smallcase_service import driver
 from smallcase_service.app import create_app
@@ -34,7 +35,8 @@ def _api(settings: Settings, db: Database) -> None:
 
 def _drive(settings: Settings, db: Database) -> None:
     desk = Desk(db, market_from(settings, NAME), portfolio_from(settings, NAME), SystemClock(), settings.allowance())
-    run_until_signal([lambda stop: driver.run(desk, stop)])
+    standings = standings_from(settings, NAME)
+    run_until_signal([lambda stop: driver.run(desk, standings, stop)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

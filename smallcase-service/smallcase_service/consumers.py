@@ -4,8 +4,8 @@ from sqlalchemy.orm import Session
 
 from common.clock import Clock, SystemClock
 from common.consumers import EventHandler
-from common.events import Envelope, Event, KycChanged, OrderUpdated
-from smallcase_service import instalments, outcomes
+from common.events import Envelope, Event, OrderUpdated
+from smallcase_service import outcomes
 from smallcase_service.portfolio_orders import OrderNews
 
 
@@ -26,10 +26,7 @@ def make_handlers(clock: Clock) -> dict[type[Event], EventHandler]:
         )
         outcomes.apply_news(session, news, clock.now())
 
-    def kyc_changed(session: Session, event: KycChanged, _envelope: Envelope) -> None:
-        instalments.remember_kyc(session, event.user_id, event.status, event.occurred_at)
-
-    return {OrderUpdated: order_updated, KycChanged: kyc_changed}
+    return {OrderUpdated: order_updated}
 
 
 HANDLERS = make_handlers(SystemClock())

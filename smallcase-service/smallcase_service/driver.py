@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from common.errors import AppError
 from common.logging import bound, get_logger
+from common.standing import Standings
 from smallcase_service import instalments, outcomes, second_step
 from smallcase_service.config import NAME
 from smallcase_service.desk import Desk
@@ -100,7 +101,7 @@ def ask_about(desk: Desk, order_id: UUID) -> int:
     return len(news)
 
 
-def run(desk: Desk, stop: threading.Event) -> None:
+def run(desk: Desk, standings: Standings, stop: threading.Event) -> None:
     """Drive until told to stop: at once when woken, at least every SWEEP_S."""
     with bound(service=NAME):
         listener: Any = None
@@ -109,7 +110,7 @@ def run(desk: Desk, stop: threading.Event) -> None:
                 if listener is None:
                     listener = _listen(desk)
                 _empty(stop, lambda: drive_due(desk))
-                _empty(stop, lambda: instalments.drive_due(desk))
+                _empty(stop, lambda: instalments.drive_due(desk, standings))
                 select.select([listener], [], [], SWEEP_S)
                 listener.poll()
                 listener.notifies.clear()

@@ -13,10 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from common import outbox
-from common.errors import AppError, Conflict, NotFound
+from common.errors import AppError, Conflict, Forbidden, NotFound
 from common.events import SipDue
 from common.http import PeerUnavailable
 from common.logging import get_logger
+from common.standing import Standings
 from smallcase_service import outcomes, proposals
 from smallcase_service.config import NAME
 from smallcase_service.desk import Desk, Proposed
@@ -34,6 +35,10 @@ AUTO_ATTEMPTS_FOR = timedelta(hours=4)
 
 class SipNotFound(NotFound):
     """No such SIP of this user."""
+
+
+class AccountNotActive(Forbidden):
+    """The account is suspended or closed."""
 
 
 class NothingDue(Conflict):
@@ -140,15 +145,10 @@ def mark_placed(sip_id: UUID, due_on: date, now: datetime) -> Callable[[Session,
     return mark
 
 
-def remember_kyc(session: Session, user_id: UUID, status: str, at: datetime) -> None:
-    """Keep a user's KYC with the SIPs that are placed without the user; older news change nothing."""
-    session.execute(sa.update(Sip).where(Sip.user_id == user_id, Sip.kyc_at < at).values(kyc=status, kyc_at=at))
-
-
 # --- the driver's part ------------------------------------------------------------------------------------------------
 
 
-def drive_due(desk: Desk) -> int:
+def drive_due(desk: Desk, standings: Standings) -> int:
     """Make due what is due today and place what the platform places; answers how many rows a batch had at most."""
     with desk.db.transaction() as session:
         today = _possible_day(desk.clock.now())
@@ -175,7 +175,7 @@ def drive_due(desk: Desk) -> int:
             sip = session.get_one(Sip, sip_id, with_for_update={"key_share": True}, populate_existing=True)
             make_due(session, sip, market_session.trading_date, desk.clock.now())
     for sip_id, due_on in placing:
-        _place(desk, sip_id, due_on)
+        _place(desk, standings, sip_id, due_on)
     return max(len(candidates), len(placing))
 
 
@@ -184,12 +184,16 @@ def _possible_day(now: datetime) -> date:
     return (now + timedelta(days=1)).date()
 
 
-def _place(desk: Desk, sip_id: UUID, due_on: date) -> None:
+def _place(desk: Desk, standings: Standings, sip_id: UUID, due_on: date) -> None:
     with desk.db.transaction() as session:
         sip = session.get_one(Sip, sip_id)
     order_id: UUID | None = None
     try:
-        proposed = proposals.checked(desk, lambda: proposal(desk, sip, due_on, sip.kyc))()
+        # No token speaks for the user here: whether the account may trade is asked at this moment.
+        standing = standings.of(sip.user_id)
+        if standing.status != "active":
+            raise AccountNotActive(f"The account is {standing.status}; nothing can be traded in it.")
+        proposed = proposals.checked(desk, lambda: proposal(desk, sip, due_on, standing.kyc))()
         with desk.db.transaction() as session:
             order = desk.write(session, proposed)
             mark_placed(sip_id, due_on, desk.clock.now())(session, order)

@@ -176,9 +176,6 @@ class Sip(Base):
     mode: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text)
     next_due_on: Mapped[date]
-    kyc: Mapped[str] = mapped_column(Text)
-    """The user's KYC as last heard of; judged by portfolio-service when an instalment is placed without the user."""
-    kyc_at: Mapped[datetime]
     created_at: Mapped[datetime]
 
 

@@ -8,8 +8,8 @@ over is a distance too: what is not spent is missing somewhere.
 Every plan here is such that no single-share change brings it closer: buying one share more (if the money allows it), one
 share less (if it may be less), or one share more of one and one less of another (if the money allows it). It never costs
 more than its money. The start is the exact solution without whole shares, which is also "most under-weight first": money
-raises the largest gaps to one common level. Then single changes follow, each of which brings the plan closer, until none
-does.
+raises the largest gaps to one common level. Then changes follow, each of which brings the plan closer, until none does:
+single-share changes, and one share more that is paid for by several others.
 
 Sources: the published algorithm of the minimum (`smallcase_service.minimum`); help.smallcase.com 4649201 (invest more),
 5621774 and publisherhelp.smallcase.com 82000887016 (which orders of a rebalance are dropped).
@@ -25,6 +25,8 @@ from smallcase_service.minimum import Leg, minimum_investment
 SMALL_ORDER_PAISE = 500_00
 SMALL_ORDER_BPS = 100
 """Orders of a rebalance below 500 rupees or below 1 % of the net worth are dropped."""
+FUNDING_SHARES_MAX = 100
+"""So many shares are given up at most for one share more of another."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,11 @@ def _search(
                 if gain + loss < best and cost <= money:
                     best, change = gain + loss, (index, other)
         if best == 0:
-            return quantities
+            left = _trade_several(steps, targets, prices, lowest, quantities, money)
+            if left is None:
+                return quantities
+            money = left
+            continue
         added, removed = change
         if added >= 0:
             quantities[added] += 1
@@ -247,6 +253,44 @@ def _search(
         if removed >= 0:
             quantities[removed] -= 1
             money += prices[removed]
+
+
+def _trade_several(
+    steps: Sequence[int],
+    targets: Sequence[int],
+    prices: Sequence[int],
+    lowest: Sequence[int],
+    quantities: list[int],
+    money: int,
+) -> int | None:
+    """Buy one share more of something by giving up several others, if that is closer; answers the money left, or None.
+
+    Given up is what costs the least distance for its money, at most FUNDING_SHARES_MAX shares.
+    """
+    for index, step in enumerate(steps):
+        change = step * (step - 2 * (targets[index] - quantities[index] * step))
+        if change >= 0:
+            continue
+        after, left = list(quantities), money - prices[index]
+        after[index] += 1
+        for _ in range(FUNDING_SHARES_MAX):
+            if left >= 0 or change >= 0:
+                break
+            losses = [
+                (other_step * (other_step + 2 * (targets[other] - after[other] * other_step)), other)
+                for other, other_step in enumerate(steps)
+                if other != index and after[other] > lowest[other]
+            ]
+            if not losses:
+                break
+            loss, other = min(losses, key=lambda one: (one[0] // prices[one[1]], one[1]))
+            change += loss
+            after[other] -= 1
+            left += prices[other]
+        if left >= 0 and change < 0:
+            quantities[:] = after
+            return left
+    return None
 
 
 def _fill(

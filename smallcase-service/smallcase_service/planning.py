@@ -119,7 +119,7 @@ def priced(
     prices: Mapping[Key, Price],
 ) -> Basket:
     """The basket at live prices; raises SmallcaseNotBuyable naming every share without one, also among the held."""
-    problems = list(value(constituents, instruments, prices).problems)
+    problems = list(value(constituents, instruments, prices).problems) if constituents else []
     keys = {constituent.key for constituent in constituents}
     problems += [
         Problem("price_missing", f"{key[0]}:{key[1]} has no price.", key)

@@ -49,7 +49,7 @@ def make_sip(
     )
 
     def produce() -> tuple[int, SipOut]:
-        return 201, _out(session, sips.create(session, user.user_id, user.kyc, wanted, clock.now()))
+        return 201, _out(session, sips.create(session, user.user_id, wanted, clock.now()))
 
     return answer_once(session, user.user_id, key, "sips", body, produce)
 

@@ -40,7 +40,7 @@ class Wanted:
     mode: Mode
 
 
-def create(session: Session, user_id: UUID, kyc: str, wanted: Wanted, now: datetime) -> Sip:
+def create(session: Session, user_id: UUID, wanted: Wanted, now: datetime) -> Sip:
     """A new SIP; its first date is today or later. Raises SipLimit."""
     open_ones = session.scalar(sa.select(sa.func.count()).where(Sip.user_id == user_id, Sip.state != SipState.STOPPED))
     if (open_ones or 0) >= SIPS_MAX:
@@ -57,8 +57,6 @@ def create(session: Session, user_id: UUID, kyc: str, wanted: Wanted, now: datet
         mode=wanted.mode,
         state=SipState.ACTIVE,
         next_due_on=first_due(wanted.frequency, wanted.day, start),
-        kyc=kyc,
-        kyc_at=now,
         created_at=now,
     )
     session.add(sip)

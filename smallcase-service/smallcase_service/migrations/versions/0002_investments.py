@@ -168,8 +168,6 @@ def _sip() -> None:
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("next_due_on", sa.Date(), nullable=False),
-        sa.Column("kyc", sa.Text(), nullable=False),
-        sa.Column("kyc_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("state IN ('ACTIVE', 'PAUSED', 'STOPPED')", name=op.f("ck_sip_state_known")),
         sa.CheckConstraint("frequency IN ('MONTHLY', 'WEEKLY')", name=op.f("ck_sip_frequency_known")),

@@ -1,0 +1,24 @@
+"""The floor on which baskets are traded in these tests."""
+
+from collections.abc import Callable
+
+import pytest
+
+from common.auth import Authenticator, ServiceIdentity
+from common.clock import FixedClock
+from common.db import Database
+from common.testing_servers import empty
+from tests.baskets.floor import Floor
+
+
+@pytest.fixture
+def floor(
+    service_database: Callable[..., Database],
+    clock: FixedClock,
+    authenticator: Callable[..., Authenticator],
+    service_identity: Callable[[str], ServiceIdentity],
+    auth_headers: Callable[..., dict[str, str]],
+) -> Floor:
+    portfolio_db, smallcase_db = service_database("portfolio_service"), service_database("smallcase_service")
+    empty(smallcase_db)
+    return Floor(portfolio_db, smallcase_db, clock, authenticator, service_identity, auth_headers)
