@@ -7,7 +7,7 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from smallcase_service import routes, routes_investments, routes_sips
+from smallcase_service import routes, routes_catalogue, routes_investments, routes_sips, routes_tracking
 from smallcase_service.config import NAME, Settings
 from smallcase_service.desk import Desk
 from smallcase_service.portfolio_orders import PortfolioOrders
@@ -30,8 +30,14 @@ def create_app(
         name=NAME,
         title="Saras smallcase-service",
         package="smallcase_service",
-        # Investments first: their paths are longer than those below one smallcase.
-        routers=[routes_investments.router, routes_sips.router, routes.router],
+        # One smallcase last: the other paths are longer, or fixed words where it takes an id.
+        routers=[
+            routes_investments.router,
+            routes_sips.router,
+            routes_catalogue.router,
+            routes_tracking.router,
+            routes.router,
+        ],
         db=db,
         authenticator=authenticator,
         state={"settings": settings, "market": market, "clock": clock, "desk": desk},

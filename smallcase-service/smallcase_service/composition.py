@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import Unprocessable
-from common.market_data import Instrument, Key, Price, UnknownInstrument
-from common.money import BPS_ONE
+from common.market_data import History, Instrument, Key, Price, UnknownInstrument
+from common.money import BPS_ONE, indian_rupees
+from smallcase_service.liquidity import DAYS, FLOOR_PAISE, average_traded_paise
 from smallcase_service.minimum import Leg, Minimum, minimum_investment
 
 CONSTITUENTS_MAX = 50
@@ -29,6 +30,8 @@ class Constituent:
     exchange: str
     tradingsymbol: str
     weight_bps: int
+    rationale: str = ""
+    """Why the maker took it."""
 
     @property
     def key(self) -> Key:
@@ -101,6 +104,25 @@ def value(
         return Valuation(problems, None)
     legs = [Leg(constituent.weight_bps, prices[constituent.key].price_paise) for constituent in constituents]
     return Valuation([], minimum_investment(legs))
+
+
+def liquidity_warnings(constituents: Sequence[Constituent], histories: Mapping[Key, History]) -> list[Problem]:
+    """What to know before buying: shares of which less than the floor is traded, or of which that is not known."""
+    warnings = []
+    for constituent in constituents:
+        share = f"{constituent.exchange}:{constituent.tradingsymbol}"
+        history = histories.get(constituent.key)
+        traded = average_traded_paise(history) if history is not None else None
+        if traded is None:
+            message = f"How much of {share} is traded is not known yet: there are no candles of it."
+            warnings.append(Problem("liquidity_unknown", message, constituent.key))
+        elif traded < FLOOR_PAISE:
+            message = (
+                f"Of {share}, {indian_rupees(traded)} a day were traded on average over the last {DAYS} days;"
+                f" below {indian_rupees(FLOOR_PAISE)} a basket of many investors may move the price."
+            )
+            warnings.append(Problem("low_liquidity", message, constituent.key))
+    return warnings
 
 
 def not_valued() -> Valuation:

@@ -1,9 +1,10 @@
-"""What routes take from the app beside the common collaborators: the desk that places baskets."""
+"""What routes take from the app beside the common collaborators: the desk that places baskets, settings."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from smallcase_service.config import Settings
 from smallcase_service.desk import Desk
 
 
@@ -12,4 +13,10 @@ def _desk(request: Request) -> Desk:
     return desk
 
 
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
 DeskDep = Annotated[Desk, Depends(_desk)]
+SettingsDep = Annotated[Settings, Depends(_settings)]

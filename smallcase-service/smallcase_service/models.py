@@ -6,6 +6,14 @@ from uuid import UUID, uuid4
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from smallcase_service.attributes import (
+    BENCHMARK_DEFAULT,
+    CATEGORY_DEFAULT,
+    FREQUENCIES,
+    REGION_DEFAULT,
+    RISK_LEVELS,
+    WEIGHTINGS,
+)
 from smallcase_service.base import Base
 from smallcase_service.models_investments import BasketLeg, BasketOrder, Investment, Sip, SipInstalment
 
@@ -20,6 +28,11 @@ __all__ = [
     "SmallcaseConstituent",
     "SmallcaseVersion",
 ]
+
+
+def _one_of(column: str, words: tuple[str, ...]) -> str:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return f"{column} IN ({listed})"
 
 
 class Smallcase(Base):
@@ -41,13 +54,29 @@ class SmallcaseVersion(Base):
     """What a smallcase was from one change to the next: who changed it and why. Insert-only."""
 
     __tablename__ = "smallcase_version"
-    __table_args__ = (CheckConstraint("visibility IN ('private', 'published')", name="visibility_known"),)
+    __table_args__ = (
+        CheckConstraint("visibility IN ('private', 'published')", name="visibility_known"),
+        CheckConstraint(_one_of("risk_level", RISK_LEVELS), name="risk_level_known"),
+        CheckConstraint(_one_of("rebalancing_frequency", FREQUENCIES), name="frequency_known"),
+        CheckConstraint(_one_of("weighting", WEIGHTINGS), name="weighting_known"),
+        CheckConstraint("expense_ratio_bps BETWEEN 0 AND 1000", name="expense_ratio_in_range"),
+    )
 
     smallcase_id: Mapped[UUID] = mapped_column(ForeignKey("smallcase.smallcase_id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     description: Mapped[str] = mapped_column(Text)
     visibility: Mapped[str] = mapped_column(Text)
+    category: Mapped[str] = mapped_column(Text, server_default=CATEGORY_DEFAULT)
+    theme: Mapped[str] = mapped_column(Text, server_default="")
+    region: Mapped[str] = mapped_column(Text, server_default=REGION_DEFAULT)
+    risk_level: Mapped[str | None] = mapped_column(Text)
+    benchmark: Mapped[str] = mapped_column(Text, server_default=BENCHMARK_DEFAULT)
+    rationale: Mapped[str] = mapped_column(Text, server_default="")
+    rebalancing_frequency: Mapped[str] = mapped_column(Text, server_default="none")
+    expense_ratio_bps: Mapped[int] = mapped_column(server_default="0")
+    weighting: Mapped[str] = mapped_column(Text, server_default="custom")
+    weighting_note: Mapped[str] = mapped_column(Text, server_default="")
     reason: Mapped[str] = mapped_column(Text)
     changed_by: Mapped[UUID]
     created_at: Mapped[datetime]
@@ -72,3 +101,4 @@ class SmallcaseConstituent(Base):
     exchange: Mapped[str] = mapped_column(Text)
     tradingsymbol: Mapped[str] = mapped_column(Text)
     weight_bps: Mapped[int]
+    rationale: Mapped[str] = mapped_column(Text, server_default="")

@@ -5,26 +5,27 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response, status
-from pydantic import AfterValidator
 
 from common.auth import CurrentUser, User, require_role
+from common.clock import trading_date
 from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unavailable
 from common.idempotency import IdempotencyKey, answer_once
-from common.text import printable_lines
 from smallcase_service import service
-from smallcase_service.composition import not_valued, value
+from smallcase_service.composition import liquidity_warnings, not_valued, value
+from smallcase_service.drafting import draft_of, histories_of
+from smallcase_service.expected import expected_return
+from smallcase_service.index_value import common_closes
 from smallcase_service.schemas import (
-    SEARCH_LENGTH_MAX,
     Composition,
     SmallcaseChange,
     SmallcaseIn,
     SmallcaseOut,
-    SmallcasePage,
     VersionList,
     VersionOut,
 )
+from smallcase_service.tracking import weights_of
 
 PATH = "/api/v1/smallcases"
 VERSION_MAX = 2**31 - 1
@@ -55,8 +56,8 @@ def create_smallcase(
 ) -> Response:
     """Make a smallcase; the same Idempotency-Key with the same body makes it once."""
     _may_publish(request, user, body)
-    draft = body.draft()
     # Asked before the first statement: no connection is held while another room answers.
+    draft = draft_of(body, market, trading_date(clock.now()))
     instruments = market.instruments(constituent.key for constituent in draft.constituents)
 
     def produce() -> tuple[int, SmallcaseOut]:
@@ -68,36 +69,28 @@ def create_smallcase(
     return response
 
 
-@router.get("")
-def list_smallcases(
-    session: SessionDep,
-    user: User,
-    q: Annotated[
-        str | None,
-        Query(min_length=1, max_length=SEARCH_LENGTH_MAX, description="Part of the name or description."),
-        AfterValidator(lambda text: text if text is None else printable_lines(text)),
-    ] = None,
-    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Limit = service.PAGE_DEFAULT,
-) -> SmallcasePage:
-    """The caller's own smallcases and published ones, newest first."""
-    page = service.find(session, user.user_id, search=q, cursor=cursor, limit=limit)
-    return SmallcasePage.of(page, user.user_id)
-
-
 @router.get("/{smallcase_id}")
-def read_smallcase(smallcase_id: UUID, user: User, db: DatabaseDep, market: MarketDep) -> Composition:
-    """Composition at live prices, minimum investment, and whether the smallcase can be bought now."""
+@router.get("/{smallcase_id}/composition")
+def read_smallcase(smallcase_id: UUID, user: User, db: DatabaseDep, market: MarketDep, clock: ClockDep) -> Composition:
+    """Composition at live prices, minimum investment, expected returns, and whether it can be bought now."""
     # A transaction of its own, over before market data is asked: a slow peer must not hold a connection.
     with db.transaction() as session:
         snapshot = service.newest_version(session, user.user_id, smallcase_id)
     keys = [constituent.key for constituent in snapshot.constituents]
     try:
         instruments, prices = market.instruments(keys), market.prices(keys)
+        histories = histories_of(market, keys, trading_date(clock.now()))
     except Unavailable:
         return Composition.of_valuation(snapshot, user.user_id, {}, {}, not_valued())
-    valuation = value(snapshot.constituents, instruments, prices)
-    return Composition.of_valuation(snapshot, user.user_id, instruments, prices, valuation)
+    return Composition.of_valuation(
+        snapshot,
+        user.user_id,
+        instruments,
+        prices,
+        value(snapshot.constituents, instruments, prices),
+        warnings=liquidity_warnings(snapshot.constituents, histories),
+        expected=expected_return(common_closes(histories), weights_of(snapshot.constituents)),
+    )
 
 
 @router.put("/{smallcase_id}")
@@ -112,7 +105,7 @@ def change_smallcase(
 ) -> SmallcaseOut:
     """Make the next version; refused when `version` is not the newest one any more."""
     _may_publish(request, user, body)
-    draft = body.draft()
+    draft = draft_of(body, market, trading_date(clock.now()))
     instruments = market.instruments(constituent.key for constituent in draft.constituents)
     snapshot = service.revise(
         session,

@@ -1,7 +1,7 @@
 """Request and answer bodies of smallcases. Rupees are decimal strings here, instants Indian time."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstr
 
 from common.clock import to_ist
 from common.market_data import Instrument, Key, Price
-from common.money import BPS_ONE, SignedRupees
+from common.money import BPS_ONE, Rupees, SignedRupees
 from common.text import PrintableLines
-from smallcase_service.composition import CONSTITUENTS_MAX, Constituent, Valuation
+from smallcase_service.composition import CONSTITUENTS_MAX, Constituent, Problem, Valuation
+from smallcase_service.expected import CAVEAT, METHOD, Expected
 from smallcase_service.models import Smallcase, SmallcaseVersion
-from smallcase_service.service import Draft, Page, Snapshot, Visibility
+from smallcase_service.schemas_attributes import AttributesIn, AttributesOut, ShareRationale, WeightingIn
+from smallcase_service.service import Snapshot, Visibility
 
 NAME_LENGTH_MAX = 100
 DESCRIPTION_LENGTH_MAX = 2_000
@@ -48,24 +50,25 @@ class ConstituentIn(Body):
     weight_bps: WeightBps
 
 
+class ShareIn(Body):
+    """One share of a smallcase: with its weight in the scheme `custom`, with its market value in `market_cap`."""
+
+    exchange: Exchange = "NSE"
+    tradingsymbol: Symbol
+    weight_bps: WeightBps | None = None
+    market_value: Annotated[Rupees | None, Field(description="Free-float market value in rupees.")] = None
+    rationale: ShareRationale = ""
+
+
 class SmallcaseIn(Body):
-    """A smallcase to be made; the weights sum to exactly 10,000. Publishing it needs the role admin."""
+    """A smallcase to be made. Publishing it needs the role admin. Own weights sum to exactly 10,000."""
 
     name: Name
     description: Description = ""
     visibility: Visibility = "private"
-    constituents: Annotated[list[ConstituentIn], Field(min_length=1, max_length=CONSTITUENTS_MAX)]
-
-    def draft(self) -> Draft:
-        """What the use cases take; raises DuplicateConstituent or WeightsNotWhole."""
-        return Draft(
-            name=self.name,
-            description=self.description,
-            visibility=self.visibility,
-            constituents=[
-                Constituent(given.exchange, given.tradingsymbol, given.weight_bps) for given in self.constituents
-            ],
-        )
+    attributes: AttributesIn = AttributesIn()
+    weighting: WeightingIn = WeightingIn()
+    constituents: Annotated[list[ShareIn], Field(min_length=1, max_length=CONSTITUENTS_MAX)]
 
 
 class SmallcaseChange(SmallcaseIn):
@@ -81,6 +84,7 @@ class ConstituentOut(BaseModel):
     exchange: str
     tradingsymbol: str
     weight_bps: int
+    rationale: str
 
 
 class SmallcaseSummary(BaseModel):
@@ -91,27 +95,65 @@ class SmallcaseSummary(BaseModel):
     name: str
     description: str
     visibility: Visibility
+    attributes: AttributesOut
     is_own: bool
     created_at: IstDateTime
     changed_at: IstDateTime
 
+
+class SmallcaseCard(SmallcaseSummary):
+    """A smallcase in a list with its size, its minimum at live prices and the last year's return of its composition.
+
+    The return is that of today's composition over the last year (a backtest); both figures are null while unknown.
+    """
+
+    shares: int
+    minimum_investment: SignedRupees | None
+    return_1y: float | None
+
     @classmethod
-    def of(cls, smallcase: Smallcase, content: SmallcaseVersion, user_id: UUID) -> Self:
+    def of_figures(cls, snapshot: Snapshot, user_id: UUID, minimum_paise: int | None, return_1y: float | None) -> Self:
         """As this user sees it."""
-        return cls.model_validate(_summary(smallcase, content, user_id))
+        return cls.model_validate(
+            {
+                **_summary(snapshot.smallcase, snapshot.content, user_id),
+                "shares": len(snapshot.constituents),
+                "minimum_investment": minimum_paise,
+                "return_1y": return_1y,
+            }
+        )
 
 
 class SmallcasePage(BaseModel):
-    """Newest first; ask for the rest with `cursor=<next_cursor>`."""
+    """In the order asked for; ask for the rest with `cursor=<next_cursor>`.
 
-    items: list[SmallcaseSummary]
+    `is_partial`: an order or filter by a computed figure looks at the newest matches only, and there are more.
+    """
+
+    items: list[SmallcaseCard]
     next_cursor: UUID | None
+    is_partial: bool = False
 
-    @classmethod
-    def of(cls, page: Page, user_id: UUID) -> Self:
-        """As this user sees it."""
-        items = [SmallcaseSummary.of(smallcase, content, user_id) for smallcase, content in page.items]
-        return cls(items=items, next_cursor=page.next_cursor)
+
+class RegionOut(BaseModel):
+    """Published smallcases of one region, newest first."""
+
+    region: str
+    smallcases: list[SmallcaseCard]
+
+
+class RegionsOut(BaseModel):
+    """Regions by name. The region is what the maker names; shares of Indian exchanges only can be in it."""
+
+    items: list[RegionOut]
+    is_partial: bool
+
+
+class ShowIn(Body):
+    """Publish or withdraw the version that is the newest one, and why."""
+
+    version: int = Field(strict=True, ge=1)
+    reason: Reason
 
 
 class SmallcaseOut(SmallcaseSummary):
@@ -137,6 +179,7 @@ class VersionOut(BaseModel):
     name: str
     description: str
     visibility: Visibility
+    attributes: AttributesOut
     reason: str
     changed_by: UUID
     changed_at: IstDateTime
@@ -151,6 +194,7 @@ class VersionOut(BaseModel):
             name=content.name,
             description=content.description,
             visibility=content.visibility,
+            attributes=AttributesOut.of(content),
             reason=content.reason,
             changed_by=content.changed_by,
             changed_at=content.created_at,
@@ -175,19 +219,45 @@ class LiveConstituent(ConstituentOut):
 
 
 class ProblemOut(BaseModel):
-    """Why the smallcase cannot be bought now."""
+    """Why the smallcase cannot be bought now, or what to know before."""
 
     code: str
     message: str
     exchange: str | None
     tradingsymbol: str | None
 
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """From what was found."""
+        exchange, symbol = problem.key or (None, None)
+        return cls(code=problem.code, message=problem.message, exchange=exchange, tradingsymbol=symbol)
+
 
 class Validation(BaseModel):
-    """Whether the smallcase can be bought now."""
+    """Whether the smallcase can be bought now; warnings do not hinder it."""
 
     valid: bool
     problems: list[ProblemOut]
+    warnings: list[ProblemOut]
+
+
+class ExpectedOut(BaseModel):
+    """What the past of today's composition would let one expect of a year: fractions, 0.1 is 10 %.
+
+    `low` and `high` are one standard deviation away from the mean. Null figures: too little is known of its shares.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    mean: float
+    low: float
+    high: float
+    volatility: float
+    first: date
+    last: date
+    values: int
+    method: str = METHOD
+    caveat: str = CAVEAT
 
 
 class Composition(SmallcaseSummary):
@@ -195,6 +265,7 @@ class Composition(SmallcaseSummary):
 
     constituents: list[LiveConstituent]
     minimum_investment: SignedRupees | None
+    expected_returns: ExpectedOut | None
     validation: Validation
 
     @classmethod
@@ -205,6 +276,9 @@ class Composition(SmallcaseSummary):
         instruments: Mapping[Key, Instrument],
         prices: Mapping[Key, Price],
         valuation: Valuation,
+        *,
+        warnings: Sequence[Problem] = (),
+        expected: Expected | None = None,
     ) -> Self:
         """As this user sees it."""
         minimum = valuation.minimum
@@ -216,6 +290,7 @@ class Composition(SmallcaseSummary):
                     exchange=constituent.exchange,
                     tradingsymbol=constituent.tradingsymbol,
                     weight_bps=constituent.weight_bps,
+                    rationale=constituent.rationale,
                     name=instrument.name if instrument else None,
                     price=price.price_paise if price else None,
                     price_at=price.at if price else None,
@@ -223,21 +298,17 @@ class Composition(SmallcaseSummary):
                     minimum_weight_bps=minimum.weights_bps[position] if minimum else None,
                 )
             )
-        problems = [
-            ProblemOut(
-                code=problem.code,
-                message=problem.message,
-                exchange=problem.key[0] if problem.key else None,
-                tradingsymbol=problem.key[1] if problem.key else None,
-            )
-            for problem in valuation.problems
-        ]
         return cls.model_validate(
             {
                 **_summary(snapshot.smallcase, snapshot.content, user_id),
                 "constituents": live,
                 "minimum_investment": minimum.amount_paise if minimum else None,
-                "validation": Validation(valid=valuation.valid, problems=problems),
+                "expected_returns": ExpectedOut.model_validate(expected) if expected else None,
+                "validation": Validation(
+                    valid=valuation.valid,
+                    problems=[ProblemOut.of(problem) for problem in valuation.problems],
+                    warnings=[ProblemOut.of(warning) for warning in warnings],
+                ),
             }
         )
 
@@ -249,6 +320,7 @@ def _summary(smallcase: Smallcase, content: SmallcaseVersion, user_id: UUID) -> 
         "name": content.name,
         "description": content.description,
         "visibility": content.visibility,
+        "attributes": AttributesOut.of(content),
         "is_own": smallcase.owner_id == user_id,
         "created_at": smallcase.created_at,
         "changed_at": content.created_at,
@@ -257,6 +329,8 @@ def _summary(smallcase: Smallcase, content: SmallcaseVersion, user_id: UUID) -> 
 
 def _constituents(constituents: Sequence[Constituent]) -> list[ConstituentOut]:
     return [
-        ConstituentOut(exchange=one.exchange, tradingsymbol=one.tradingsymbol, weight_bps=one.weight_bps)
+        ConstituentOut(
+            exchange=one.exchange, tradingsymbol=one.tradingsymbol, weight_bps=one.weight_bps, rationale=one.rationale
+        )
         for one in constituents
     ]

@@ -1,17 +1,18 @@
 """Use cases of smallcase-service: make a smallcase, change it into a new version, find and read it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from common.errors import Conflict, Forbidden, NotFound, Unprocessable
 from common.logging import get_logger
 from common.market_data import Instrument, Key
+from smallcase_service.attributes import Attributes
 from smallcase_service.composition import Constituent, check_composition, check_known
 from smallcase_service.models import Smallcase, SmallcaseConstituent, SmallcaseVersion
 
@@ -52,6 +53,7 @@ class Draft:
     description: str
     visibility: Visibility
     constituents: Sequence[Constituent]
+    attributes: Attributes = field(default_factory=Attributes)
 
     def __post_init__(self) -> None:
         check_composition(self.constituents)
@@ -67,10 +69,21 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Smallcases with their newest versions, newest smallcase first, and where the next page starts."""
+class Wanted:
+    """What a list shall hold: the user's own and published smallcases that fit everything named."""
 
-    items: Sequence[tuple[Smallcase, SmallcaseVersion]]
+    search: str | None = None
+    category: str | None = None
+    region: str | None = None
+    risk_level: str | None = None
+    own: bool | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Smallcases in their newest versions, and where the next page starts."""
+
+    items: Sequence[Snapshot]
     next_cursor: UUID | None
 
 
@@ -109,16 +122,20 @@ def revise(
     smallcase = _visible(session, user_id, smallcase_id, lock=True)[0]
     if smallcase.owner_id != user_id:
         raise NotYourSmallcase("Only its owner can change this smallcase; create your own from it.")
-    if smallcase.version != based_on:
-        raise SmallcaseChanged(
-            f"The smallcase is at version {smallcase.version} now; read it again and repeat your change.",
-            version_now=smallcase.version,
-        )
+    _check_base(smallcase, based_on)
     check_known(draft.constituents, instruments)
     smallcase.version += 1
     snapshot = _add_version(session, smallcase, draft, reason=reason, changed_by=user_id, now=now)
     log.info("smallcase.revised", smallcase_id=str(smallcase_id), version=smallcase.version)
     return snapshot
+
+
+def _check_base(smallcase: Smallcase, based_on: int) -> None:
+    if smallcase.version != based_on:
+        raise SmallcaseChanged(
+            f"The smallcase is at version {smallcase.version} now; read it again and repeat your change.",
+            version_now=smallcase.version,
+        )
 
 
 def _add_version(
@@ -133,6 +150,7 @@ def _add_version(
         reason=reason,
         changed_by=changed_by,
         created_at=now,
+        **asdict(draft.attributes),
     )
     session.add(content)
     session.flush()
@@ -144,6 +162,7 @@ def _add_version(
             exchange=constituent.exchange,
             tradingsymbol=constituent.tradingsymbol,
             weight_bps=constituent.weight_bps,
+            rationale=constituent.rationale,
         )
         for position, constituent in enumerate(draft.constituents)
     )
@@ -179,8 +198,12 @@ def _constituents(session: Session, smallcase_id: UUID, versions: Sequence[int])
     )
     found: dict[int, list[Constituent]] = {version: [] for version in versions}
     for row in rows:
-        found[row.version].append(Constituent(row.exchange, row.tradingsymbol, row.weight_bps))
+        found[row.version].append(_constituent(row))
     return found
+
+
+def _constituent(row: SmallcaseConstituent) -> Constituent:
+    return Constituent(row.exchange, row.tradingsymbol, row.weight_bps, row.rationale)
 
 
 def newest_version(session: Session, user_id: UUID, smallcase_id: UUID) -> Snapshot:
@@ -207,29 +230,63 @@ def versions(
     return [Snapshot(smallcase, content, constituents[content.version]) for content in contents]
 
 
+def _wanted(user_id: UUID, wanted: Wanted) -> Select[Smallcase, SmallcaseVersion]:
+    statement = select(Smallcase, SmallcaseVersion).join(SmallcaseVersion, NEWEST).where(_readable(user_id))
+    if wanted.search is not None:
+        statement = statement.where(
+            or_(
+                SmallcaseVersion.name.icontains(wanted.search, autoescape=True),
+                SmallcaseVersion.description.icontains(wanted.search, autoescape=True),
+            )
+        )
+    for column, value in (
+        (SmallcaseVersion.category, wanted.category),
+        (SmallcaseVersion.region, wanted.region),
+        (SmallcaseVersion.risk_level, wanted.risk_level),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if wanted.own is not None:
+        own = Smallcase.owner_id == user_id
+        statement = statement.where(own if wanted.own else ~own)
+    return statement
+
+
+def newest_first(session: Session, user_id: UUID, wanted: Wanted, limit: int) -> list[Snapshot]:
+    """The newest `limit` smallcases that fit, with what they are made of."""
+    statement = _wanted(user_id, wanted).order_by(Smallcase.created_at.desc(), Smallcase.smallcase_id.desc())
+    return with_constituents(session, [(row[0], row[1]) for row in session.execute(statement.limit(limit))])
+
+
+def with_constituents(session: Session, rows: Sequence[tuple[Smallcase, SmallcaseVersion]]) -> list[Snapshot]:
+    """Smallcases in the given versions with what they are made of, in one query."""
+    if not rows:
+        return []
+    pairs = [(content.smallcase_id, content.version) for _, content in rows]
+    found: dict[tuple[UUID, int], list[Constituent]] = {pair: [] for pair in pairs}
+    statement = select(SmallcaseConstituent).where(
+        tuple_(SmallcaseConstituent.smallcase_id, SmallcaseConstituent.version).in_(pairs)
+    )
+    for row in session.scalars(statement.order_by(SmallcaseConstituent.position)):
+        found[row.smallcase_id, row.version].append(_constituent(row))
+    return [Snapshot(smallcase, content, found[content.smallcase_id, content.version]) for smallcase, content in rows]
+
+
 def find(
     session: Session,
     user_id: UUID,
+    wanted: Wanted,
     *,
-    search: str | None = None,
     cursor: UUID | None = None,
     limit: int = PAGE_DEFAULT,
 ) -> Page:
-    """The user's own smallcases and published ones whose name or description contains `search`, newest first.
+    """The user's own smallcases and published ones that fit, newest first.
 
-    Raises CursorInvalid when `cursor` names none of them.
+    Raises CursorInvalid when `cursor` names none that the user may read.
     """
-    readable = select(Smallcase, SmallcaseVersion).join(SmallcaseVersion, NEWEST).where(_readable(user_id))
-    statement = readable
-    if search is not None:
-        statement = statement.where(
-            or_(
-                SmallcaseVersion.name.icontains(search, autoescape=True),
-                SmallcaseVersion.description.icontains(search, autoescape=True),
-            )
-        )
+    statement = _wanted(user_id, wanted)
     if cursor is not None:
-        last = session.execute(readable.where(Smallcase.smallcase_id == cursor)).one_or_none()
+        last = session.execute(_wanted(user_id, Wanted()).where(Smallcase.smallcase_id == cursor)).one_or_none()
         if last is None:
             raise CursorInvalid("The cursor is unknown; start again without one.")
         # Ties of the instant are ordered by id, so that no page loses or repeats a row.
@@ -238,4 +295,40 @@ def find(
         )
     statement = statement.order_by(Smallcase.created_at.desc(), Smallcase.smallcase_id.desc()).limit(limit + 1)
     rows = [(row[0], row[1]) for row in session.execute(statement)]
-    return Page(rows[:limit], rows[limit - 1][0].smallcase_id if len(rows) > limit else None)
+    items = with_constituents(session, rows[:limit])
+    return Page(items, rows[limit - 1][0].smallcase_id if len(rows) > limit else None)
+
+
+def show(
+    session: Session,
+    user_id: UUID,
+    smallcase_id: UUID,
+    visibility: Visibility,
+    *,
+    based_on: int,
+    reason: str,
+    now: datetime,
+    any_owner: bool = False,
+) -> Snapshot:
+    """Publish or withdraw: the next version with the same content. Done already: the newest version stays.
+
+    `any_owner`: an operator withdraws somebody else's. Raises SmallcaseNotFound, NotYourSmallcase, SmallcaseChanged.
+    """
+    smallcase = _visible(session, user_id, smallcase_id, lock=True)[0]
+    if smallcase.owner_id != user_id and not any_owner:
+        raise NotYourSmallcase("Only its owner can publish this smallcase.")
+    _check_base(smallcase, based_on)
+    snapshot = newest_version(session, user_id, smallcase_id)
+    content = snapshot.content
+    if content.visibility == visibility:
+        return snapshot
+    draft = Draft(content.name, content.description, visibility, snapshot.constituents, stored_attributes(content))
+    smallcase.version += 1
+    changed = _add_version(session, smallcase, draft, reason=reason, changed_by=user_id, now=now)
+    log.info("smallcase.shown", smallcase_id=str(smallcase_id), version=smallcase.version, visibility=visibility)
+    return changed
+
+
+def stored_attributes(content: SmallcaseVersion) -> Attributes:
+    """The attributes of a stored version."""
+    return Attributes(**{member.name: getattr(content, member.name) for member in fields(Attributes)})

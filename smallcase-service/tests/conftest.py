@@ -1,6 +1,8 @@
 """Parts that the tests of smallcase-service share."""
 
+import random
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -8,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from common.auth import Authenticator
-from common.clock import FixedClock
+from common.clock import FixedClock, trading_date
 from common.db import Database
 from common.http import PeerUnavailable, ServiceClient
-from common.market_data import Instrument, Key
+from common.market_data import History, Instrument, Key
 from common.testing import StaticMarketData, client_for
 from smallcase_service.app import create_app
 from smallcase_service.config import NAME, Settings
@@ -95,3 +97,31 @@ def created(client: TestClient, basket: Callable[..., dict[str, Any]]) -> Callab
         return body
 
     return make
+
+
+@pytest.fixture
+def walked(clock: FixedClock) -> Callable[..., History]:
+    """Factory: complete candles of a share on weekdays up to yesterday, from a seeded walk."""
+
+    def make(seed: int, *, count: int = 800, start: float = 1_000_00, volume: int = 1_000_000) -> History:
+        rng = random.Random(seed)  # noqa: S311
+        day, days = trading_date(clock.now()), []
+        while len(days) < count:
+            day -= timedelta(days=1)
+            if day.weekday() < 5:
+                days.append(day)
+        closes, value = [], start
+        for _ in range(count):
+            value *= 1 + rng.gauss(0.0004, 0.012)
+            closes.append(round(value))
+        return History(days[::-1], closes, [volume] * count, True)
+
+    return make
+
+
+@pytest.fixture
+def charted(market: StaticMarketData, walked: Callable[..., History]) -> StaticMarketData:
+    """The market with candles of every share and of the NIFTY 50."""
+    for seed, key in enumerate([*market.shares, ("NSE", "NIFTY 50")]):
+        market.candles[key] = walked(seed)
+    return market

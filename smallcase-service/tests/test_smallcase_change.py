@@ -53,11 +53,13 @@ def test_change_is_a_new_version_and_the_old_one_stays(
     answer = client.put(path, headers=mine, json=change)
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    assert (body["version"], body["name"], body["constituents"]) == (2, "Two halves", HALVES)
+    assert (body["version"], body["name"], body["constituents"]) == (2, "Two halves", shown(HALVES))
     assert (body["created_at"], body["changed_at"]) == ("2026-11-23T10:00:00+05:30", "2026-11-23T10:10:00+05:30")
     assert client.get(path, headers=mine).json()["version"] == 2
 
-    assert versions(client, mine, path) == [
+    found = versions(client, mine, path)
+    assert [item.pop("attributes")["weighting"] for item in found] == ["custom", "custom"]
+    assert found == [
         {
             "version": 2,
             "name": "Two halves",
@@ -66,7 +68,7 @@ def test_change_is_a_new_version_and_the_old_one_stays(
             "reason": "MARUTI has run too far",
             "changed_by": str(user_id),
             "changed_at": "2026-11-23T10:10:00+05:30",
-            "constituents": HALVES,
+            "constituents": shown(HALVES),
         },
         {
             "version": 1,
@@ -76,7 +78,7 @@ def test_change_is_a_new_version_and_the_old_one_stays(
             "reason": "created",
             "changed_by": str(user_id),
             "changed_at": "2026-11-23T10:00:00+05:30",
-            "constituents": basket()["constituents"],
+            "constituents": shown(basket()["constituents"]),
         },
     ]
     assert [item["version"] for item in versions(client, mine, path, limit=1)] == [2]
@@ -106,6 +108,10 @@ def test_of_concurrent_changes_exactly_one_wins(
         statuses = sorted(pool.map(change, range(6)))
     assert statuses == [200, 409, 409, 409, 409, 409]
     assert [item["version"] for item in versions(client, mine, path)] == [2, 1]
+
+
+def shown(constituents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**one, "rationale": ""} for one in constituents]
 
 
 def test_anonymous_caller_is_refused(client: TestClient, path: str, basket: Basket) -> None:

@@ -52,10 +52,22 @@ def test_smallcase_is_made_with_its_composition(client: TestClient, auth_headers
         "name": "Three of a kind",
         "description": "An example",
         "visibility": "private",
+        "attributes": {
+            "category": "other",
+            "theme": "",
+            "region": "India",
+            "risk_level": None,
+            "benchmark": "NIFTY 50",
+            "rationale": "",
+            "rebalancing_frequency": "none",
+            "expense_ratio_bps": 0,
+            "weighting": "custom",
+            "weighting_note": "named by the maker",
+        },
         "is_own": True,
         "created_at": "2026-11-23T10:00:00+05:30",
         "changed_at": "2026-11-23T10:00:00+05:30",
-        "constituents": basket()["constituents"],
+        "constituents": [{**one, "rationale": ""} for one in basket()["constituents"]],
     }
 
 

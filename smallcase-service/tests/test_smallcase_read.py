@@ -45,11 +45,14 @@ def test_composition_shows_prices_and_the_minimum_of_the_published_example(
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["minimum_investment"] == "11500.00"
-    assert body["validation"] == {"valid": True, "problems": []}
+    assert (body["validation"]["valid"], body["validation"]["problems"]) == (True, [])
+    assert {warning["code"] for warning in body["validation"]["warnings"]} == {"liquidity_unknown"}
+    assert body["expected_returns"] is None, "there are no candles"
     assert body["constituents"][0] == {
         "exchange": "NSE",
         "tradingsymbol": "TCS",
         "weight_bps": 5_000,
+        "rationale": "",
         "name": "TCS Ltd.",
         "price": "1400.00",
         "price_at": "2026-11-23T10:00:00+05:30",
@@ -77,17 +80,15 @@ def test_share_that_left_the_market_makes_the_smallcase_invalid(
     del market.shares["NSE", "ITC"]
     body = client.get(path, headers=mine).json()
     assert body["minimum_investment"] is None
-    assert body["validation"] == {
-        "valid": False,
-        "problems": [
-            {
-                "code": "unknown_instrument",
-                "message": "NSE:ITC is not traded any more.",
-                "exchange": "NSE",
-                "tradingsymbol": "ITC",
-            }
-        ],
-    }
+    assert not body["validation"]["valid"]
+    assert body["validation"]["problems"] == [
+        {
+            "code": "unknown_instrument",
+            "message": "NSE:ITC is not traded any more.",
+            "exchange": "NSE",
+            "tradingsymbol": "ITC",
+        }
+    ]
     assert [share["price"] for share in body["constituents"]] == ["1400.00", None, "2400.00"]
 
 
