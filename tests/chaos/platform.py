@@ -67,8 +67,13 @@ class Platform:
 
 
 @contextmanager
-def started(directory: Path, *, seed: int, settings: dict[str, str], tell: Callable[..., None]) -> Iterator[Platform]:
-    """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends."""
+def started(
+    directory: Path, *, seed: int, settings: dict[str, str], tell: Callable[..., None], copies: int = 2
+) -> Iterator[Platform]:
+    """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends.
+
+    `copies` of every process that may run more than once.
+    """
     (directory / "logs").mkdir()
     with ExitStack() as stack:
         keeper = Keeper(directory)
@@ -93,7 +98,7 @@ def started(directory: Path, *, seed: int, settings: dict[str, str], tell: Calla
         passwords = _operators(postgres)
         supervisor = Supervisor(directory, tell, keeper.watch)
         stack.callback(supervisor.stop)
-        supervisor.start(_specs(environ, addresses, ports, simulator_port))
+        supervisor.start(_specs(environ, addresses, ports, simulator_port, copies))
         _await_work(supervisor)
         yield Platform(
             directory, postgres, rabbit, cache, proxies, ports, supervisor,
@@ -171,7 +176,9 @@ def _operators(postgres: Postgres) -> dict[str, str]:
         database.dispose()
 
 
-def _specs(environ: dict[str, str], addresses: dict[str, str], ports: Ports, simulator_port: int) -> list[Spec]:
+def _specs(
+    environ: dict[str, str], addresses: dict[str, str], ports: Ports, simulator_port: int, twins: int
+) -> list[Spec]:
     specs = [
         Spec(
             "simulator", "kite_simulator", "api", environ,
@@ -183,7 +190,7 @@ def _specs(environ: dict[str, str], addresses: dict[str, str], ports: Ports, sim
         # The gateway is ready when all rooms are; its own health is the process alone.
         path = "/health" if room == "api-gateway" else "/health/ready"
         specs.append(Spec(f"{room}.api", package, "api", environ, health_url=f"{addresses[room]}{path}"))
-        copies = dict.fromkeys(TWICE.get(room, ()), 2) | dict.fromkeys(ONCE.get(room, ()), 1)
+        copies = dict.fromkeys(TWICE.get(room, ()), twins) | dict.fromkeys(ONCE.get(room, ()), 1)
         for command, copy_count in copies.items():
             # A consumer and a worker's children open the database with their first message.
             needs = (ports.rabbit,) if command in ON_THE_BUS else (ports.postgres,)
