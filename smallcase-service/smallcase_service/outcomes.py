@@ -22,6 +22,7 @@ from smallcase_service.orders import (
     ENDED_STAGES,
     LIVE_LEGS,
     Fact,
+    InvestmentStatus,
     LegState,
     LegView,
     Stage,
@@ -55,8 +56,11 @@ def record_answer(
     session: Session, order_id: UUID, submission_id: UUID, refusals: Sequence[Refusal], now: datetime, *, told: bool
 ) -> None:
     """Record the answer to a submission once. `told`: the user hears of a refusal by the answer to the own request."""
-    order = _lock_order(session, order_id)
-    if order is None or order.stage != Stage.INTENT or order.submission_id != submission_id:
+    locked = _lock_order(session, order_id)
+    if locked is None:
+        return
+    order, investment = locked
+    if order.stage != Stage.INTENT or order.submission_id != submission_id:
         return
     legs = [leg for leg in legs_of(session, order_id) if leg.submission_id == submission_id]
     order.drives = 0
@@ -68,8 +72,8 @@ def record_answer(
                 leg.state, leg.order_version, leg.updated_at = LegState.ACCEPTED, max(1, leg.order_version), now
         order.due_at = now + NEWS_PAUSE
         if order.submissions == 1:
-            _adopt(session, order)
-        _settle(session, order, now)
+            _adopt(session, order, investment)
+        _settle(session, order, investment, now)
         return
     order.refusals = [_refusal(refusal, legs) for refusal in refusals]
     log.info("basket.refused", basket_order_id=str(order_id), codes=sorted({refusal.code for refusal in refusals}))
@@ -94,7 +98,7 @@ def record_answer(
             idempotency.forget_answer(session, order.user_id, order.idempotency_ref)
         if order.sip_id is not None:
             _give_back_instalment(session, order, now)
-    _settle(session, order, now, told=told)
+    _settle(session, order, investment, now, told=told)
 
 
 def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -> None:
@@ -130,9 +134,8 @@ def _passes(refusals: Sequence[Refusal]) -> bool:
     return all(refusal.code in PASSING_REFUSALS for refusal in refusals)
 
 
-def _adopt(session: Session, order: BasketOrder) -> None:
+def _adopt(session: Session, order: BasketOrder, investment: Investment) -> None:
     """What an accepted order changes at once: the composition that is followed, the order it repairs."""
-    investment = session.get_one(Investment, order.investment_id)
     investment.version = order.version
     if "target" in order.wanted:
         investment.target = order.wanted["target"]
@@ -147,12 +150,13 @@ def _adopt(session: Session, order: BasketOrder) -> None:
 
 def write_buys(session: Session, order_id: UUID, trades: Sequence[Trade], now: datetime) -> bool:
     """Write the buys of a second step, or end the order when there are none; answers whether there is one to submit."""
-    order = _lock_order(session, order_id)
-    if order is None or order.stage != Stage.SOLD:
+    locked = _lock_order(session, order_id)
+    if locked is None or locked[0].stage != Stage.SOLD:
         return False
+    order, investment = locked
     if not trades:
         _move(order, Fact.NOTHING_TO_BUY)
-        _settle(session, order, now)
+        _settle(session, order, investment, now)
         return False
     _move(order, Fact.BUYS_WRITTEN)
     order.submission_id, order.submissions = uuid4(), order.submissions + 1
@@ -169,10 +173,11 @@ def apply_news(session: Session, news: OrderNews, now: datetime) -> bool:
     leg = session.get(BasketLeg, news.order_id)
     if leg is None:
         return False
-    order = _lock_order(session, leg.basket_order_id)
+    investment = lock_investment(session, leg.investment_id)
     session.refresh(leg)
-    if order is None or news.version <= leg.order_version or LegState(leg.state) not in LIVE_LEGS:
+    if news.version <= leg.order_version or LegState(leg.state) not in LIVE_LEGS:
         return True
+    filled_before = leg.filled_quantity
     leg.state, leg.order_version = LegState(news.state), news.version
     leg.filled_quantity, leg.amount_paise, leg.charges_paise = (
         news.filled_quantity,
@@ -180,28 +185,30 @@ def apply_news(session: Session, news: OrderNews, now: datetime) -> bool:
         news.charges_paise,
     )
     leg.reason_code, leg.reason, leg.updated_at = news.reason_code, news.reason, now
-    session.flush()
-    _settle(session, order, now)
+    # That an order is on its way changes nothing but its own row.
+    if leg.filled_quantity != filled_before or LegState(leg.state) not in LIVE_LEGS:
+        session.flush()
+        _settle(session, session.get_one(BasketOrder, leg.basket_order_id), investment, now)
     return True
 
 
 # --- what follows from the legs ---------------------------------------------------------------------------------------
 
 
-def _lock_order(session: Session, order_id: UUID) -> BasketOrder | None:
-    """The order under the lock of its investment."""
+def _lock_order(session: Session, order_id: UUID) -> tuple[BasketOrder, Investment] | None:
+    """The order and its investment, whose row is locked."""
     investment_id = session.scalar(sa.select(BasketOrder.investment_id).where(BasketOrder.basket_order_id == order_id))
     if investment_id is None:
         return None
-    lock_investment(session, investment_id)
-    return session.get(BasketOrder, order_id, populate_existing=True)
+    investment = lock_investment(session, investment_id)
+    return session.get_one(BasketOrder, order_id, populate_existing=True), investment
 
 
 def _move(order: BasketOrder, fact: Fact) -> None:
     order.stage = next_stage(Stage(order.stage), fact)
 
 
-def _settle(session: Session, order: BasketOrder, now: datetime, *, told: bool = False) -> None:
+def _settle(session: Session, order: BasketOrder, investment: Investment, now: datetime, *, told: bool = False) -> None:
     """Derive everything that follows from the legs: stage, status, the investment, and what the user is told."""
     legs = legs_of(session, order.basket_order_id)
     if order.stage == Stage.WORKING and have_ended(LegState(leg.state) for leg in legs):
@@ -216,11 +223,13 @@ def _settle(session: Session, order: BasketOrder, now: datetime, *, told: bool =
         order.ended_at = now
         log.info("basket.ended", basket_order_id=str(order.basket_order_id), kind=order.kind, status=order.status)
         if not told:
-            _tell(session, order, legs)
+            _tell(session, order, investment, legs)
     elif order.status != before:
         log.info("basket.moved", basket_order_id=str(order.basket_order_id), status=order.status)
     session.flush()
-    refresh_investment(session, session.get_one(Investment, order.investment_id), now)
+    # While an order works, the only thing that can change is that the first share has come.
+    if order.stage in ENDED_STAGES or investment.status != InvestmentStatus.ACTIVE:
+        refresh_investment(session, investment, now)
 
 
 def _status(order: BasketOrder, legs: Sequence[BasketLeg]) -> Status:
@@ -233,8 +242,7 @@ def wake(session: Session) -> None:
     session.execute(text(f"NOTIFY {CHANNEL}"))
 
 
-def _tell(session: Session, order: BasketOrder, legs: Sequence[BasketLeg]) -> None:
-    investment = session.get_one(Investment, order.investment_id)
+def _tell(session: Session, order: BasketOrder, investment: Investment, legs: Sequence[BasketLeg]) -> None:
     first = (order.refusals or [{}])[0]
     failed = next((leg for leg in legs if leg.reason_code), None)
     event = BasketUpdated.model_validate(
