@@ -36,7 +36,9 @@ def main(
         rounds.append(time.perf_counter() - started)
         already = [got + share.quantity for got, share in zip(already, shares, strict=True)]
     assert already == quantities
-    table = Table("children", "pieces", "ms per round: fastest", "median", "slowest", "ms of tie keys, once", title="Allocate")
+    table = Table(
+        "children", "pieces", "ms per round: fastest", "median", "slowest", "ms of tie keys, once", title="Allocate"
+    )
     ordered = sorted(rounds)
     table.add_row(f"{children:,}", str(pieces), f"{ordered[0] * 1e3:.1f}", f"{ordered[len(ordered) // 2] * 1e3:.1f}",
                   f"{ordered[-1] * 1e3:.1f}", f"{prepared * 1e3:.0f}")  # fmt: skip
