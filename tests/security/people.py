@@ -7,10 +7,18 @@ from uuid import UUID, uuid4
 import pyotp
 from httpx import Response
 
-from common.testing import eventually
+from analytics_service import loop
+from analytics_service.closes import MarketCloses
+from analytics_service.config import Settings
+from analytics_service.desk import Desk
+from api_gateway import routing
+from common.clock import trading_date
+from common.testing import StaticStandings, eventually
+from smallcase_service import instalments
 from tests.security.house import House, new_email
 from user_service.admin_cli import create_admin
 
+OLD_TRADES = "date,side,symbol,quantity,price\n2026-01-05,BUY,INFY,1,1500\n"
 PASSWORD = "correct horse battery"
 API = "/api/v1"
 TOTP_STEP_S = 30
@@ -141,6 +149,14 @@ def basket(name: str = "Two of a kind") -> dict[str, Any]:
     return {"name": name, "description": "An example", "constituents": constituents}
 
 
+def device() -> dict[str, str]:
+    """A contact point that needs no code: its token comes from the app itself."""
+    return {"channel": "push", "address": uuid4().hex}
+
+
+PRICE_ALERT = {"tradingsymbol": "INFY", "direction": "above", "price": "1.00"}
+
+
 def buy_shares(person: Person, quantity: int = 5) -> str:
     """Buy INFY at the simulator; answers the fill's id."""
     order = person.post("/orders/buy", {"tradingsymbol": "INFY", "quantity": quantity})
@@ -153,6 +169,54 @@ def buy_shares(person: Person, quantity: int = 5) -> str:
     return str(eventually(fills)[0]["trade_id"])
 
 
+def ask_report(person: Person) -> str:
+    """A report of what the person holds."""
+    return str(person.post("/analytics/reports", {"kind": "holdings", "format": "csv"})["job_id"])
+
+
+def ask_import(person: Person) -> str:
+    """A file of trades made elsewhere."""
+    return str(person.call("POST", "/analytics/imports", OLD_TRADES, params={"name": "Elsewhere"}).json()["job_id"])
+
+
+def finish_analytics_jobs(house: House) -> None:
+    """Do what analytics-service was asked for; nothing in these tests needs a close."""
+    desk = Desk(house.databases[routing.ANALYTICS], Settings(), house.clock, MarketCloses(None))  # type: ignore[arg-type]
+    loop.work(desk)
+
+
+def invest(person: Person) -> dict[str, Any]:
+    """A smallcase of the person's own, bought at the simulator; answers the receipt."""
+    smallcase_id = person.post("/smallcases", basket(f"Basket {uuid4().hex}"))["smallcase_id"]
+    receipt: dict[str, Any] = person.post(f"/smallcases/{smallcase_id}/invest", {"amount": "6000"})
+    return settled(person, receipt)
+
+
+def settled(person: Person, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a basket order has ended."""
+
+    def ended() -> bool:
+        person.house.settle()
+        return person.get(f"/investments/orders/{receipt['basket_order_id']}")["ended_at"] is not None
+
+    eventually(ended)
+    return receipt
+
+
+def leave(person: Person, receipt: dict[str, Any]) -> None:
+    """Sell an investment completely."""
+    settled(person, person.post(f"/investments/{receipt['investment_id']}/exit", {}))
+
+
+def make_sip(person: Person) -> str:
+    """A SIP whose first instalment waits for the person's word."""
+    smallcase_id = person.post("/smallcases", basket(f"Basket {uuid4().hex}"))["smallcase_id"]
+    body = {"smallcase_id": smallcase_id, "amount": "6000", "frequency": "MONTHLY"}
+    sip = person.post("/sips", {**body, "day": trading_date(person.house.clock.now()).day})
+    instalments.drive_due(person.house.apps[routing.SMALLCASE].state.desk, StaticStandings())
+    return str(sip["sip_id"])
+
+
 def equip(admin: Person, person: Person) -> Person:
     """KYC, money, shares, orders, a portfolio, a basket and notifications."""
     approve(admin, person)
@@ -162,8 +226,20 @@ def equip(admin: Person, person: Person) -> Person:
     for _ in range(2):
         things["trade_id"] = buy_shares(person)
         things["smallcase_id"] = person.post("/smallcases", basket(f"Basket {uuid4().hex}"))["smallcase_id"]
+    for _ in range(2):
+        leave(person, invest(person))
+        receipt = invest(person)
+        things |= {name: receipt[name] for name in ("investment_id", "basket_order_id")}
+        things["sip_id"] = make_sip(person)
     things["order_id"] = person.post("/orders/buy", limit_order(person.house))["order_id"]
     things["portfolio_id"] = person.post("/portfolios", {"name": f"Portfolio {uuid4().hex}"})["portfolio_id"]
     person.house.settle()
+    for _ in range(2):
+        things |= {"report_id": ask_report(person), "import_id": ask_import(person)}
+    finish_analytics_jobs(person.house)
+    things["imported_id"] = person.get("/analytics/portfolios")["items"][0]["portfolio_id"]
     things["notification_id"] = person.get("/notifications")["items"][0]["notification_id"]
+    things["contact_id"] = person.post("/notifications/channels", device())["contact_id"]
+    for _ in range(2):
+        things["alert_id"] = person.post("/notifications/alerts", PRICE_ALERT)["alert_id"]
     return person

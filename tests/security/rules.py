@@ -86,6 +86,36 @@ def _fresh_notification(person: Person) -> None:
     person.things["notification_id"] = person.get("/notifications")["items"][0]["notification_id"]
 
 
+def _finish_jobs(person: Person) -> None:
+    people.finish_analytics_jobs(person.house)
+
+
+def _fresh_report(person: Person) -> None:
+    person.things["report_id"] = people.ask_report(person)
+    _finish_jobs(person)
+
+
+def _fresh_import(person: Person) -> None:
+    person.things["import_id"] = people.ask_import(person)
+    _finish_jobs(person)
+    person.things["imported_id"] = person.get("/analytics/portfolios")["items"][0]["portfolio_id"]
+
+
+def _fresh_contact(person: Person) -> None:
+    person.things["contact_id"] = person.post("/notifications/channels", people.device())["contact_id"]
+
+
+def _fresh_alert(person: Person) -> None:
+    person.things["alert_id"] = person.post("/notifications/alerts", people.PRICE_ALERT)["alert_id"]
+
+
+def _delivery(person: Person) -> dict[str, str]:
+    [row] = person.house.rows(
+        routing.NOTIFICATION, "SELECT delivery_id FROM delivery ORDER BY created_at, delivery_id LIMIT 1"
+    )
+    return {"delivery_id": str(row["delivery_id"])}
+
+
 def _fresh_target(person: Person) -> None:
     person.things["target_id"] = str(people.new_user(person.house).user_id)
 
@@ -110,6 +140,42 @@ def _fresh_break(person: Person) -> None:
 
 def _fresh_run(person: Person) -> None:
     person.things["run_id"] = person.post("/ops/reconciliation")["run_id"]
+
+
+def _fresh_investment(person: Person) -> None:
+    person.things |= people.invest(person)
+
+
+def _fresh_update(person: Person) -> None:
+    _fresh_investment(person)
+    constituents = [{"tradingsymbol": "INFY", "weight_bps": 2_000}, {"tradingsymbol": "ITC", "weight_bps": 8_000}]
+    smallcase_id = person.get(f"/investments/{person.things['investment_id']}")["smallcase_id"]
+    body = {**people.basket(_new_name(person)), "constituents": constituents, "version": 1, "reason": "a test"}
+    person.call("PUT", f"/smallcases/{smallcase_id}", body)
+
+
+def _fresh_closed(person: Person) -> None:
+    receipt = people.invest(person)
+    people.leave(person, receipt)
+    person.things["investment_id"] = receipt["investment_id"]
+
+
+def _fresh_broken(person: Person) -> None:
+    simulator = person.house.simulator
+    simulator.call(lambda engine: engine.control.refuse_symbol("NSE:ITC", "not today"))
+    try:
+        _fresh_investment(person)
+    finally:
+        simulator.call(lambda engine: engine.control.refuse_symbol("NSE:ITC", None))
+
+
+def _fresh_sip(person: Person) -> None:
+    person.things["sip_id"] = people.make_sip(person)
+
+
+def _sip(person: Person) -> dict[str, Any]:
+    smallcase_id = person.post("/smallcases", people.basket(_new_name(person)))["smallcase_id"]
+    return {"smallcase_id": smallcase_id, "amount": "6000", "frequency": "WEEKLY", "day": 1}
 
 
 def _switch(state: str) -> Make:
@@ -283,6 +349,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/internal/v1/mail-tokens/{token_id}"): Rule(
         SERVICE, path=_mail_token_id, callers=("notification-service",)
     ),
+    ("GET", "/internal/v1/contacts"): Rule(
+        SERVICE, query=lambda p: {"user_id": str(p.user_id)}, callers=("notification-service",)
+    ),
+    ("GET", "/internal/v1/role-holders"): Rule(SERVICE, query=_named(role="admin"), callers=("notification-service",)),
     ("GET", "/internal/v1/standing/{user_id}"): Rule(
         SERVICE, path=own("user_id"), callers=("portfolio-service", "smallcase-service")
     ),
@@ -348,6 +418,66 @@ RULES: dict[tuple[str, str], Rule] = {
         body=lambda p: {**people.basket(_new_name(p)), "version": 1, "reason": "a test"},
     ),
     ("GET", f"{V1}/smallcases/{{smallcase_id}}/versions"): Rule(OWN, path=own("smallcase_id")),
+    ("GET", f"{V1}/smallcases/{{smallcase_id}}/plan"): Rule(
+        OWN, path=own("smallcase_id"), query=_named(amount="6000.00")
+    ),
+    ("POST", f"{V1}/smallcases/{{smallcase_id}}/invest"): Rule(
+        OWN, 202, path=own("smallcase_id"), fresh=_fresh_smallcase, body=_named(amount="6000.00")
+    ),
+    **{
+        ("GET", f"{V1}{path}"): Rule(USER)
+        for path in (
+            "/investments",
+            "/investments/orders",
+            "/smallcases/user/investments",
+            "/smallcases/user/positions/closed",
+            "/smallcases/user/positions/history",
+            "/sips",
+            "/sips/due",
+        )
+    },
+    **{
+        ("POST", f"{V1}/smallcases/bulk/{word}"): Rule(USER, 202, body=lambda p: {"investment_ids": [str(uuid4())]})
+        for word in ("rebalance", "close")
+    },
+    ("GET", f"{V1}/investments/{{investment_id}}"): Rule(OWN, path=own("investment_id")),
+    ("GET", f"{V1}/investments/{{investment_id}}/orders"): Rule(OWN, path=own("investment_id")),
+    ("GET", f"{V1}/investments/orders/{{basket_order_id}}"): Rule(OWN, path=own("basket_order_id")),
+    ("GET", f"{V1}/investments/{{investment_id}}/plan"): Rule(
+        OWN, path=own("investment_id"), query=_named(amount="6000.00"), fresh=_fresh_investment
+    ),
+    **{
+        ("GET", f"{V1}{path}"): Rule(OWN, path=own("investment_id"), fresh=_fresh_update)
+        for path in (
+            "/investments/{investment_id}/rebalance",
+            "/investments/{investment_id}/exit",
+            "/smallcases/investments/{investment_id}/closure-preview",
+        )
+    },
+    **{
+        ("POST", f"{V1}/investments/{{investment_id}}/{word}"): Rule(
+            OWN, status, path=own("investment_id"), fresh=fresh, body=_named(**body)
+        )
+        for word, status, fresh, body in (
+            ("invest-more", 202, _fresh_investment, {"amount": "6000.00"}),
+            ("rebalance", 202, _fresh_update, {}),
+            ("customise", 202, _fresh_investment, {"changes": [{"tradingsymbol": "ITC", "units": 1}]}),
+            ("partial-exit", 202, _fresh_investment, {"fraction_bps": 5_000}),
+            ("exit", 202, _fresh_investment, {}),
+            ("repair", 202, _fresh_broken, {}),
+            ("archive", 200, _fresh_closed, {}),
+        )
+    },
+    ("POST", f"{V1}/smallcases/investments/{{investment_id}}/close"): Rule(
+        OWN, 202, path=own("investment_id"), fresh=_fresh_investment, body=_named()
+    ),
+    ("POST", f"{V1}/sips"): Rule(USER, 201, body=_sip),
+    ("GET", f"{V1}/sips/{{sip_id}}"): Rule(OWN, path=own("sip_id")),
+    ("POST", f"{V1}/sips/{{sip_id}}/confirm"): Rule(OWN, 202, path=own("sip_id"), fresh=_fresh_sip, body=_named()),
+    **{
+        ("POST", f"{V1}/sips/{{sip_id}}/{word}"): Rule(OWN, path=own("sip_id"), fresh=_fresh_sip)
+        for word in ("skip", "pause", "resume", "stop")
+    },
     # --- notification-service ---
     ("GET", f"{V1}/notifications"): Rule(USER),
     ("GET", f"{V1}/notifications/unread-count"): Rule(USER),
@@ -355,12 +485,72 @@ RULES: dict[tuple[str, str], Rule] = {
     ("PUT", f"{V1}/notifications/{{notification_id}}/read"): Rule(
         OWN, path=own("notification_id"), fresh=_fresh_notification
     ),
+    ("GET", f"{V1}/notifications/{{notification_id}}"): Rule(
+        OWN, path=own("notification_id"), fresh=_fresh_notification
+    ),
+    ("GET", f"{V1}/notifications/preferences"): Rule(USER),
+    ("PUT", f"{V1}/notifications/preferences"): Rule(USER, body=_named(channels={"order_filled": {"sms": True}})),
+    ("GET", f"{V1}/notifications/channels"): Rule(USER),
+    ("POST", f"{V1}/notifications/channels"): Rule(USER, 201, body=lambda p: people.device()),
+    ("PUT", f"{V1}/notifications/channels/{{contact_id}}/code"): Rule(
+        OWN, 202, path=own("contact_id"), fresh=_fresh_contact
+    ),
+    ("PUT", f"{V1}/notifications/channels/{{contact_id}}/verify"): Rule(
+        OWN, 204, path=own("contact_id"), fresh=_fresh_contact, body=_named(code="123456")
+    ),
+    ("DELETE", f"{V1}/notifications/channels/{{contact_id}}"): Rule(
+        OWN, 204, path=own("contact_id"), fresh=_fresh_contact
+    ),
+    ("GET", f"{V1}/notifications/alerts"): Rule(USER),
+    ("POST", f"{V1}/notifications/alerts"): Rule(USER, 201, body=_named(**people.PRICE_ALERT)),
+    ("GET", f"{V1}/notifications/alerts/{{alert_id}}"): Rule(OWN, path=own("alert_id"), fresh=_fresh_alert),
+    ("DELETE", f"{V1}/notifications/alerts/{{alert_id}}"): Rule(OWN, 204, path=own("alert_id"), fresh=_fresh_alert),
+    ("POST", f"{V1}/notifications/callbacks/twilio"): Rule(PUBLIC, 403, query=lambda p: {"delivery": str(uuid4())}),
+    ("GET", f"{V1}/admin/notifications/deliveries"): Rule(ADMIN),
+    ("GET", f"{V1}/admin/notifications/deliveries/{{delivery_id}}"): Rule(ADMIN, path=_delivery),
+    ("PUT", f"{V1}/admin/notifications/deliveries/{{delivery_id}}/retry"): Rule(ADMIN, 409, path=_delivery),
+    ("GET", f"{V1}/admin/notifications/channels"): Rule(ADMIN),
+    ("GET", f"{V1}/admin/notifications/templates"): Rule(ADMIN),
+    ("GET", f"{V1}/admin/notifications/templates/{{kind}}/preview"): Rule(ADMIN, path=_named(kind="order_filled")),
     ("DELETE", f"{V1}/notifications/{{notification_id}}"): Rule(
         OWN, 204, path=own("notification_id"), fresh=_fresh_notification
     ),
     # --- analytics-service ---
-    ("GET", f"{V1}/analytics"): Rule(USER),
+    **{
+        ("GET", f"{V1}/analytics{name}"): Rule(USER)
+        for name in (
+            "",
+            "/summary",
+            "/returns",
+            "/performance",
+            "/risk",
+            "/allocation",
+            "/contribution",
+            "/pnl",
+            "/trades",
+            "/benchmark",
+            "/history",
+            "/page",
+            "/portfolios",
+            "/reports",
+            "/imports",
+        )
+    },
     ("GET", f"{V1}/analytics/platform"): Rule(OPS),
+    ("POST", f"{V1}/analytics/reports"): Rule(
+        USER, 202, body=_named(kind="holdings", format="csv"), fresh=_finish_jobs
+    ),
+    ("GET", f"{V1}/analytics/reports/{{report_id}}"): Rule(OWN, path=own("report_id"), fresh=_fresh_report),
+    ("GET", f"{V1}/analytics/reports/{{report_id}}/file"): Rule(OWN, path=own("report_id"), fresh=_fresh_report),
+    ("DELETE", f"{V1}/analytics/reports/{{report_id}}"): Rule(OWN, 204, path=own("report_id"), fresh=_fresh_report),
+    ("POST", f"{V1}/analytics/imports"): Rule(
+        USER, 202, body=lambda p: people.OLD_TRADES, query=_named(name="Elsewhere"), fresh=_finish_jobs
+    ),
+    ("GET", f"{V1}/analytics/imports/{{import_id}}"): Rule(OWN, path=own("import_id"), fresh=_fresh_import),
+    ("GET", f"{V1}/analytics/imports/{{import_id}}/problems"): Rule(OWN, path=own("import_id"), fresh=_fresh_import),
+    ("DELETE", f"{V1}/analytics/portfolios/{{portfolio_id}}"): Rule(
+        OWN, 204, path=lambda p: {"portfolio_id": p.things["imported_id"]}, fresh=_fresh_import
+    ),
     # --- market-data-service ---
     ("GET", f"{V1}/calendar"): Rule(USER),
     ("GET", f"{V1}/calendar/overrides"): Rule(ADMIN),
@@ -415,7 +605,13 @@ OUTBOX_READERS: dict[str, dict[str, str]] = {
         "notification-service": "OrderUpdated",
         "analytics-service": "OrderUpdated",
     },
-    routing.EXECUTOR: {"portfolio-service": "OrderAllocated", "analytics-service": "OrderWorking"},
+    routing.EXECUTOR: {
+        "portfolio-service": "OrderAllocated",
+        "analytics-service": "OrderWorking",
+        "notification-service": "TradingHalted",
+    },
+    routing.ANALYTICS: {"notification-service": "ReportReady"},
+    routing.SMALLCASE: {"notification-service": "BasketUpdated"},
 }
 """Rooms that read another room's outbox again, with a type of event each may read."""
 
@@ -437,6 +633,9 @@ ROOM_RULES: dict[tuple[str, str, str], Rule] = {
 }
 """Rules of routes that several rooms have."""
 
+PAGES = frozenset({f"{V1}/analytics/page", f"{V1}/analytics/reports/{{report_id}}/file"})
+"""Routes that answer with a page of their own, whose policy lets that page's own style and script be."""
+
 SAME_AS = {
     f"{V1}/users/register": f"{V1}/auth/register",
     f"{V1}/users/validate-token": f"{V1}/auth/validate-token",
@@ -454,12 +653,47 @@ FOREIGN_IDS: dict[tuple[str, str, str], int] = {
     ("GET", f"{V1}/funds", "portfolio_id"): 404,
     ("GET", f"{V1}/transactions", "portfolio_id"): 404,
     ("GET", f"{V1}/statement", "portfolio_id"): 404,
-    ("GET", f"{V1}/analytics", "user_id"): 404,
+    **{
+        ("GET", f"{V1}/analytics{name}", parameter): 404
+        for name in (
+            "",
+            "/summary",
+            "/returns",
+            "/performance",
+            "/risk",
+            "/allocation",
+            "/contribution",
+            "/pnl",
+            "/trades",
+            "/benchmark",
+            "/history",
+            "/page",
+        )
+        for parameter in ("user_id", "portfolio_id")
+    },
+    ("GET", f"{V1}/analytics/reports", "cursor"): 200,
+    ("GET", f"{V1}/analytics/imports", "cursor"): 200,
+    ("POST", f"{V1}/analytics/reports", "portfolio_id"): 404,
     ("GET", f"{V1}/orders", "cursor"): 200,
     ("GET", f"{V1}/trades", "cursor"): 200,
     ("GET", f"{V1}/transactions", "cursor"): 200,
     ("GET", f"{V1}/smallcases", "cursor"): 422,
+    **{
+        ("GET", f"{V1}{path}", "cursor"): 422
+        for path in (
+            "/investments",
+            "/investments/orders",
+            "/smallcases/user/investments",
+            "/smallcases/user/positions/closed",
+            "/smallcases/user/positions/history",
+            "/sips",
+            "/sips/due",
+        )
+    },
+    ("POST", f"{V1}/sips", "smallcase_id"): 404,
+    ("POST", f"{V1}/sips", "portfolio_id"): 404,
     ("GET", f"{V1}/notifications", "cursor"): 422,
+    ("GET", f"{V1}/notifications/alerts", "cursor"): 422,
     ("POST", f"{V1}/orders", "portfolio_id"): 404,
     ("POST", f"{V1}/orders/buy", "portfolio_id"): 404,
     ("POST", f"{V1}/orders/sell", "portfolio_id"): 404,
