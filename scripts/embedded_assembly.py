@@ -15,6 +15,10 @@ from typing import TypeVar
 from starlette.types import ASGIApp
 
 import analytics_service.consumers
+import analytics_service.desk
+import analytics_service.loop
+import analytics_service.tasks
+import analytics_service.wakeup
 import notification_service.consumers
 import notification_service.loop
 import notification_service.tasks
@@ -250,9 +254,20 @@ class Platform:
     def _analytics(self) -> None:
         name = "analytics-service"
         settings, db = self._room("analytics_service", AnalyticsSettings)
+        desk = analytics_service.desk.desk_from(settings, db, identity_from(settings, name), self.clock)
+        celery = analytics_service.tasks.make_celery("memory://", desk=lambda: desk)
+        wakeup = analytics_service.wakeup.CeleryWakeup(celery)
         authenticator = authenticator_from(settings, name, self.clock)
-        self._serve(name, create_analytics(settings, db=db, authenticator=authenticator, clock=self.clock))
+        app = create_analytics(settings, db=db, authenticator=authenticator, wakeup=wakeup, clock=self.clock)
+        self._serve(name, app)
+        self._relay(name, db)
         self._consume(name, settings, db, analytics_service.consumers.HANDLERS)
+
+        def work(stop: threading.Event) -> None:
+            start_worker_thread(celery, stop).join()
+            wakeup.close()
+
+        self.loops.append((name, [*analytics_service.loop.loops(desk), work]))
 
     def _room(self, package: str, kind: type[Settings]) -> tuple[Settings, Database]:
         settings = kind.load()
