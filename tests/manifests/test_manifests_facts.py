@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -156,6 +157,28 @@ def test_the_arrows_are_those_of_the_design(name: str) -> None:
 def test_only_two_rooms_come_to_the_broker() -> None:
     outside = {source for source, target in arrows.out(built("overlays/production")) if target == "outside:443"}
     assert {source.partition(".")[0] for source in outside} == {"trade-executor", "market-data-service"}
+
+
+def test_monitors_give_targets_the_names_that_alert_rules_know() -> None:
+    config = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
+    rooms, processes = (
+        {target.rpartition(":")[2] for scraped in job["static_configs"] for target in scraped["targets"]}
+        for name in ("rooms", "processes")
+        for job in config["scrape_configs"]
+        if job["job_name"] == name
+    )
+    assert rooms == {str(spec["port"]) for room, spec in CATALOGUE.items() if room != "kite-simulator"}
+    assert processes == {"9100"}
+    monitors = of_kind(built("overlays/production"), "ServiceMonitor")
+    found = {
+        (endpoint["port"], one["replacement"])
+        for monitor in monitors
+        for endpoint in monitor["spec"]["endpoints"]
+        for one in endpoint["relabelings"]
+        if one["targetLabel"] == "job"
+    }
+    assert found == {("http", "rooms"), ("status", "processes")}
+    assert len(monitors) == len(CATALOGUE) - 1
 
 
 # --- how much ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ labels:
 
 {{/* A room is on this cluster: everywhere, or only with the kind of broker that it names. */}}
 {{- define "saras.present" -}}
-{{- if or (not .spec.only) (eq .spec.only .root.Values.broker.kind) }}yes{{ end }}
+{{- if eq (.spec.only | default .root.Values.broker.kind) .root.Values.broker.kind }}yes{{ end }}
 {{- end }}
 
 {{- define "saras.kind" -}}
@@ -72,8 +72,13 @@ EXECUTOR_SIMULATOR_HOSTS: '["kite-simulator"]'
 EXECUTOR_KITE_ROOT: {{ .root.Values.broker.kiteRoot }}
 {{- end }}
 {{- end }}
+{{- if eq .room "notification-service" }}
+NOTIFICATION_PUBLIC_URL: https://{{ .root.Values.ingress.host }}
+NOTIFICATION_WEB_URL: https://{{ .root.Values.ingress.host }}
+{{- end }}
 {{- if eq .room "kite-simulator" }}
 KITE_SIM_API_KEY: {{ .root.Values.broker.apiKey }}
+KITE_SIM_REDIRECT_URL: https://{{ .root.Values.ingress.host }}/api/v1/broker/callback
 {{- end }}
 {{- end }}
 
