@@ -109,7 +109,7 @@ def add(
     present = listed(session, user_id)
     if len(present) >= settings.contact_points_max:
         raise TooManyContactPoints(f"You have {len(present)} contact points, which is the most; remove one first.")
-    fingerprint = _fingerprint(sealer, f"{user_id}:{channel}:{spelled}")
+    fingerprint = fingerprint_of(sealer, user_id, channel, spelled)
     if any(one.channel == channel and one.fingerprint == fingerprint for one in present):
         raise ContactPointExists("You have added this address before.")
     contact_id = uuid4()
@@ -201,10 +201,15 @@ def opened(session: Session, sealer: Sealer | None, contact_id: UUID) -> str | N
 
 def code_of(sealer: Sealer, contact_id: UUID, number: int) -> str:
     """The six digits of a contact point's code; the same for every attempt to send it."""
-    return f"{int(_fingerprint(sealer, f'code:{contact_id}:{number}')[:12], 16) % 1_000_000:06d}"
+    return f"{int(_keyed(sealer, f'code:{contact_id}:{number}')[:12], 16) % 1_000_000:06d}"
 
 
-def _fingerprint(sealer: Sealer, text: str) -> str:
+def fingerprint_of(sealer: Sealer, user_id: UUID, channel: Channel, address: str) -> str:
+    """What tells whether a user has an address already, without telling the address."""
+    return _keyed(sealer, f"{user_id}:{channel}:{address}")
+
+
+def _keyed(sealer: Sealer, text: str) -> str:
     return hmac.digest(sealer.derived(b"notification-service/contact-points"), text.encode(), sha256).hex()
 
 

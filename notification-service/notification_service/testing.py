@@ -143,6 +143,8 @@ class WireServer:
     error: dict[str, Any] = field(default_factory=dict)
     hangs: bool = False
     location: str | None = None
+    after: Callable[[Call, dict[str, Any]], None] = lambda call, answer: None
+    """What the provider does once it has taken a message: Twilio calls back."""
     port: int = field(default_factory=free_port)
     taken: list[Call] = field(default_factory=list)
     refused: int = 0
@@ -224,11 +226,13 @@ def _handler_of(owner: WireServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(failing, owner.error)
                 return
             owner.taken.append(call)
+            code, content = made(call)
             if answer == "lost":
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            self._answer(*made(call))
+            else:
+                self._answer(code, content)
+            owner.after(call, content)
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()

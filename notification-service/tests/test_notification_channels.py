@@ -1,5 +1,6 @@
 """Contact points: verified by a code that only the place itself gets, sealed, masked, each user's own."""
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,8 +14,9 @@ from common.auth import Authenticator
 from common.clock import FixedClock
 from common.db import Database
 from common.events import OrderUpdated
+from common.sealing import Sealer
 from common.testing import client_for
-from notification_service import contact_points
+from notification_service import contact_points, key_rotation
 from notification_service.app import create_app
 from notification_service.config import NAME, Settings
 from notification_service.delivering import deliver
@@ -26,6 +28,7 @@ from notification_service.testing import WireServer
 
 PATH = "/api/v1/notifications/channels"
 NUMBER = "+919876543210"
+SEAL_KEY, NEW_KEY = (base64.b64encode(bytes([number]) * 32).decode() for number in (5, 6))
 SUBSCRIPTION = (
     '{"endpoint": "https://fcm.googleapis.com/fcm/send/abc", "expirationTime": null,'
     ' "keys": {"p256dh": "BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA_0QTpQtUbVlUls0VJXg7A8u-Ts1XbjhazAkj7I99e8QcYP7DkM",'
@@ -234,3 +237,24 @@ def test_without_sealing_keys_nothing_is_added(
     answer = add(bare, mine)
     assert (answer.status_code, answer.json()["code"]) == (503, "sealing_not_set_up")
     assert bare.get(PATH, headers=mine).json()["items"] == []
+
+
+def test_the_key_of_addresses_is_replaced_and_the_old_one_may_go(
+    client: TestClient, mine: dict[str, str], db: Database, user_id: UUID, sealer: Any
+) -> None:
+    for number in range(5):
+        add(client, mine, address=f"+91987654310{number}")
+    both = Sealer.from_base64({1: SEAL_KEY, 2: NEW_KEY}, current=2)
+    assert key_rotation.rotate(db, both).resealed == 5
+    assert key_rotation.rotate(db, both).resealed == 0
+    new = Sealer.from_base64({2: NEW_KEY}, current=2)
+    with db.session() as session:
+        points = contact_points.listed(session, user_id)
+        addresses = {contact_points.opened(session, new, one.contact_id) for one in points}
+        assert addresses == {f"+91987654310{number}" for number in range(5)}
+        assert {contact_points.opened(session, sealer, one.contact_id) for one in points} == {None}
+        for one in points:
+            address = contact_points.opened(session, new, one.contact_id)
+            assert one.fingerprint == contact_points.fingerprint_of(new, user_id, Channel.SMS, str(address))
+    lost = Sealer.from_base64({3: SEAL_KEY}, current=3)
+    assert len(key_rotation.rotate(db, lost).unreadable) == 5

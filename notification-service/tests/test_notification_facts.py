@@ -1,14 +1,28 @@
 """What is said of facts: one cause per fact, Indian notation, silence where nothing is worth saying."""
 
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from common.events import CashMoved, KycChanged, OrderUpdated
-from notification_service.facts import Fact, UnknownStatus, cash_fact, kyc_fact, order_fact
+from common.events import BasketUpdated, CashMoved, KycChanged, OrderUpdated, ReportReady, SipDue
+from notification_service.facts import (
+    Fact,
+    UnknownStatus,
+    basket_fact,
+    cash_fact,
+    kyc_fact,
+    order_fact,
+    report_fact,
+    sip_fact,
+)
 from notification_service.kinds import Kind
+from notification_service.masking import without_account_numbers
 from notification_service.wording import words_of
 
 Make = Callable[..., OrderUpdated]
@@ -163,3 +177,86 @@ def test_cash_fact_names_the_amount(kind: str, said: str) -> None:
     fact = cash_fact(event)
     assert title(fact) == said
     assert fact.cause == f"cash:{event.transfer_id}"
+
+
+def basket(**fields: Any) -> BasketUpdated:
+    defaults: dict[str, Any] = {
+        "basket_order_id": uuid4(), "user_id": uuid4(), "investment_id": uuid4(), "smallcase_id": uuid4(),
+        "smallcase_name": "Steady Ten", "kind": "INVEST", "status": "filled", "orders": 10, "orders_filled": 10,
+        "bought_paise": 49_873_25, "sold_paise": 0, "charges_paise": 61_40,
+    }  # fmt: skip
+    return BasketUpdated(**{**defaults, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "said"),
+    [
+        (
+            {},
+            Kind.BASKET_DONE,
+            "Your investment in Steady Ten is done: all 10 orders are filled. Bought for ₹49,873.25. Charges ₹61.40.",
+        ),
+        (
+            {"status": "needs_repair", "orders_filled": 7, "kind": "REBALANCE", "sold_paise": 1_00_000_00},
+            Kind.BASKET_NEEDS_REPAIR,
+            (
+                "Your rebalance of Steady Ten is not complete: 7 of 10 orders are filled. Bought for ₹49,873.25. Sold for "
+                "₹1,00,000.00. Charges ₹61.40. Open the basket to place what is missing again."
+            ),
+        ),
+        (
+            {"status": "refused", "orders_filled": 0, "kind": "SIP", "reason": "Not enough cash."},
+            Kind.BASKET_REFUSED,
+            "Your SIP instalment in Steady Ten was not placed. Reason: Not enough cash.",
+        ),
+    ],
+)
+def test_baskets_have_words(fields: dict[str, Any], kind: Kind, said: str) -> None:
+    event = basket(**fields)
+    fact = basket_fact(event)
+    assert (fact.kind, text(fact)) == (kind, said)
+    assert fact.cause == f"basket:{event.basket_order_id}:{event.status}"
+
+
+@pytest.mark.parametrize("kind", get_args(BasketUpdated.model_fields["kind"].annotation))
+@pytest.mark.parametrize("status", get_args(BasketUpdated.model_fields["status"].annotation))
+def test_no_basket_is_without_words(kind: Any, status: Any) -> None:
+    fact = basket_fact(basket(kind=kind, status=status))
+    assert "Steady Ten" in title(fact)
+    assert text(fact)
+
+
+def test_an_instalment_is_told_once_a_day() -> None:
+    due = SipDue(
+        sip_id=uuid4(), user_id=uuid4(), smallcase_id=uuid4(), smallcase_name="Steady Ten", due_on=date(2026, 11, 23),
+        amount_paise=5_000_00, mode="CONFIRM",
+    )  # fmt: skip
+    again = due.model_copy(update={"occurred_at": due.occurred_at + timedelta(hours=3)})
+    assert sip_fact(due).cause == sip_fact(again).cause
+    assert sip_fact(due).cause != sip_fact(due.model_copy(update={"due_on": date(2026, 12, 23)})).cause
+    assert text(sip_fact(due)).endswith("is due on 2026-11-23. Confirm it to place its orders.")
+
+
+def test_a_report_is_named_with_its_days() -> None:
+    event = ReportReady(
+        report_id=uuid4(), user_id=uuid4(), kind="monthly", title="October 2026", period_start=date(2026, 10, 1),
+        period_end=date(2026, 10, 31),
+    )  # fmt: skip
+    assert text(report_fact(event)).startswith('Your report "October 2026" for 2026-10-01 to 2026-10-31 is ready.')
+    assert report_fact(event).subject == {"report_id": str(event.report_id)}
+
+
+@given(st.text(max_size=200))
+def test_masking_leaves_no_long_number_and_changes_nothing_else(given_text: str) -> None:
+    masked = without_account_numbers(given_text)
+    assert re.search(r"(?<![\w.,₹])\d{9,}(?!\w)", masked) is None
+    if not re.search(r"\d{4}", given_text):
+        assert masked == given_text
+    assert without_account_numbers(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "harmless", ["₹1,23,456.50", "2026-11-23 09:15", "12345678 shares", "INFY24NOV1500CE", "10:30", "order 220303"]
+)
+def test_amounts_dates_and_names_are_not_masked(harmless: str) -> None:
+    assert without_account_numbers(harmless) == harmless
