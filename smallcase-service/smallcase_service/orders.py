@@ -4,7 +4,6 @@ A basket order is one submission to portfolio-service, or two where shares are s
 submitted when the sells have ended. Its stage says which step comes next; its status is derived from its legs.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -130,15 +129,21 @@ def next_stage(stage: Stage, fact: Fact) -> Stage:
 
 
 @dataclass(frozen=True)
-class LegView:
-    """What the rules below look at in a leg."""
+class Legs:
+    """What the rules below look at in the legs of an order, all of them together."""
 
-    state: LegState
-    quantity: int
-    filled_quantity: int
+    live: int
+    """Legs to which something may still happen."""
+    untouched: bool
+    """No leg is known to have been accepted."""
+    units: int
+    """Shares filled, of all legs."""
+    complete: bool
+    """Every leg is filled to its last share."""
+    only_sells: bool
 
 
-def status_of(stage: Stage, legs: Sequence[LegView], *, repaired: bool = False) -> Status:
+def status_of(stage: Stage, legs: Legs, *, repaired: bool = False) -> Status:
     """The status of a basket order: the one rule.
 
     Refused orders are refused. An order that has ended is filled when every leg is, unfilled when none of them has a
@@ -147,23 +152,15 @@ def status_of(stage: Stage, legs: Sequence[LegView], *, repaired: bool = False) 
     """
     if stage is Stage.REFUSED:
         return Status.REFUSED
-    filled = sum(leg.filled_quantity for leg in legs)
     if stage is Stage.DONE:
-        if all(leg.filled_quantity == leg.quantity for leg in legs):
+        if legs.complete:
             return Status.FILLED
         if repaired:
             return Status.REPAIRED
-        return Status.NEEDS_REPAIR if filled else Status.UNFILLED
-    if filled:
+        return Status.NEEDS_REPAIR if legs.units else Status.UNFILLED
+    if legs.units:
         return Status.PARTIALLY_FILLED
-    if all(leg.state is LegState.INTENT for leg in legs):
-        return Status.PLACING
-    return Status.PLACED
-
-
-def have_ended(states: Iterable[LegState]) -> bool:
-    """Whether nothing more will happen to any of these legs."""
-    return not any(state in LIVE_LEGS for state in states)
+    return Status.PLACING if legs.untouched else Status.PLACED
 
 
 def investment_status(*, held: bool, ever_held: bool, working: bool) -> InvestmentStatus:

@@ -23,11 +23,10 @@ from smallcase_service.orders import (
     LIVE_LEGS,
     Fact,
     InvestmentStatus,
+    Legs,
     LegState,
-    LegView,
     Stage,
     Status,
-    have_ended,
     next_stage,
     status_of,
 )
@@ -142,7 +141,7 @@ def _adopt(session: Session, order: BasketOrder, investment: Investment) -> None
     if order.repairs is not None:
         repaired = session.get_one(BasketOrder, order.repairs)
         repaired.repaired_by = order.basket_order_id
-        repaired.status = _status(repaired, legs_of(session, repaired.basket_order_id))
+        repaired.status = _status(repaired, _legs(session, repaired.basket_order_id))
 
 
 # --- the second step ----------------------------------------------------------------------------------------------------
@@ -210,10 +209,9 @@ def _move(order: BasketOrder, fact: Fact) -> None:
 
 def _settle(session: Session, order: BasketOrder, investment: Investment, now: datetime, *, told: bool = False) -> None:
     """Derive everything that follows from the legs: stage, status, the investment, and what the user is told."""
-    legs = legs_of(session, order.basket_order_id)
-    if order.stage == Stage.WORKING and have_ended(LegState(leg.state) for leg in legs):
-        sold = all(leg.side == "SELL" for leg in legs)
-        _move(order, Fact.SELLS_ENDED if order.wanted.get("then") and sold else Fact.ALL_ENDED)
+    legs = _legs(session, order.basket_order_id)
+    if order.stage == Stage.WORKING and not legs.live:
+        _move(order, Fact.SELLS_ENDED if order.wanted.get("then") and legs.only_sells else Fact.ALL_ENDED)
         if order.stage == Stage.SOLD:
             order.due_at, order.drives = now, 0
             wake(session)
@@ -223,7 +221,7 @@ def _settle(session: Session, order: BasketOrder, investment: Investment, now: d
         order.ended_at = now
         log.info("basket.ended", basket_order_id=str(order.basket_order_id), kind=order.kind, status=order.status)
         if not told:
-            _tell(session, order, investment, legs)
+            _tell(session, order, investment)
     elif order.status != before:
         log.info("basket.moved", basket_order_id=str(order.basket_order_id), status=order.status)
     session.flush()
@@ -232,9 +230,24 @@ def _settle(session: Session, order: BasketOrder, investment: Investment, now: d
         refresh_investment(session, investment, now)
 
 
-def _status(order: BasketOrder, legs: Sequence[BasketLeg]) -> Status:
-    views = [LegView(LegState(leg.state), leg.quantity, leg.filled_quantity) for leg in legs]
-    return status_of(Stage(order.stage), views, repaired=order.repaired_by is not None)
+def _legs(session: Session, basket_order_id: UUID) -> Legs:
+    state, filled = BasketLeg.state, BasketLeg.filled_quantity
+    row = session.execute(
+        sa.select(
+            sa.func.count().filter(state.in_(LIVE_LEGS)),
+            sa.func.bool_and(state == LegState.INTENT),
+            sa.func.sum(filled),
+            sa.func.bool_and(filled == BasketLeg.quantity),
+            sa.func.bool_and(BasketLeg.side == "SELL"),
+        ).where(BasketLeg.basket_order_id == basket_order_id)
+    ).one()
+    return Legs(
+        live=row[0], untouched=bool(row[1]), units=int(row[2] or 0), complete=bool(row[3]), only_sells=bool(row[4])
+    )
+
+
+def _status(order: BasketOrder, legs: Legs) -> Status:
+    return status_of(Stage(order.stage), legs, repaired=order.repaired_by is not None)
 
 
 def wake(session: Session) -> None:
@@ -242,7 +255,8 @@ def wake(session: Session) -> None:
     session.execute(text(f"NOTIFY {CHANNEL}"))
 
 
-def _tell(session: Session, order: BasketOrder, investment: Investment, legs: Sequence[BasketLeg]) -> None:
+def _tell(session: Session, order: BasketOrder, investment: Investment) -> None:
+    legs = legs_of(session, order.basket_order_id)
     first = (order.refusals or [{}])[0]
     failed = next((leg for leg in legs if leg.reason_code), None)
     event = BasketUpdated.model_validate(

@@ -17,7 +17,7 @@ from smallcase_service.baskets import Draft
 from smallcase_service.composition import CONSTITUENTS_MAX, Constituent, check_composition, check_known
 from smallcase_service.desk import Desk, Proposed, check_funds
 from smallcase_service.models import BasketOrder, Investment
-from smallcase_service.orders import REPAIRABLE, InvestmentStatus, Kind, LegState, have_ended
+from smallcase_service.orders import LIVE_LEGS, REPAIRABLE, InvestmentStatus, Kind, LegState
 from smallcase_service.plan import Trade
 from smallcase_service.planning import Basket, NothingHeld, Proposal
 from smallcase_service.service import SmallcaseChanged
@@ -201,7 +201,7 @@ def repair(desk: Desk, asker: Asker, investment_id: UUID, basket_order_id: UUID 
         order = _to_repair(session, asker.user_id, investment_id, basket_order_id)
         missing: dict[tuple[Key, str], int] = {}
         for leg in baskets.legs_of(session, order.basket_order_id):
-            if have_ended([LegState(leg.state)]) and leg.filled_quantity < leg.quantity:
+            if LegState(leg.state) not in LIVE_LEGS and leg.filled_quantity < leg.quantity:
                 what = ((leg.exchange, leg.tradingsymbol), leg.side)
                 missing[what] = missing.get(what, 0) + leg.quantity - leg.filled_quantity
     held = {**dict.fromkeys((key for key, _ in missing), 0), **seen.held}

@@ -1,7 +1,7 @@
 """/api/v1/investments and the investing part of /api/v1/smallcases: plans, basket orders, what the user has.
 
 Every order of a basket takes an Idempotency-Key. Orders answer 202 with a receipt; what becomes of them is read under
-/api/v1/investments/{investment_id}/orders.
+/api/v1/investments/orders/{basket_order_id}.
 """
 
 from collections.abc import Callable, Sequence
@@ -172,18 +172,26 @@ def list_closed(
     return _page(db, market, user, (InvestmentStatus.CLOSED, InvestmentStatus.ARCHIVED), cursor, limit)
 
 
+def _orders(session: Session, page: Page[baskets.BasketOrder]) -> BasketOrderPage:
+    legs = investments.legs(session, [order.basket_order_id for order in page.items])
+    items = [BasketOrderOut.of(order, legs[order.basket_order_id]) for order in page.items]
+    return BasketOrderPage(items=items, next_cursor=page.next_cursor)
+
+
+@router.get("/investments/orders")
 @router.get("/smallcases/user/positions/history")
-def list_history(
+def list_all_orders(
     session: SessionDep, user: User, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> BasketOrderPage:
     """All basket orders of the caller, newest first."""
     return _orders(session, investments.orders_page(session, user.user_id, cursor=cursor, limit=limit))
 
 
-def _orders(session: Session, page: Page[baskets.BasketOrder]) -> BasketOrderPage:
-    legs = investments.legs(session, [order.basket_order_id for order in page.items])
-    items = [BasketOrderOut.of(order, legs[order.basket_order_id]) for order in page.items]
-    return BasketOrderPage(items=items, next_cursor=page.next_cursor)
+@router.get("/investments/orders/{basket_order_id}")
+def read_order(basket_order_id: UUID, session: SessionDep, user: User) -> BasketOrderOut:
+    """One basket order with its legs."""
+    order = investments.order_of(session, user.user_id, basket_order_id)
+    return BasketOrderOut.of(order, investments.legs(session, [basket_order_id])[basket_order_id])
 
 
 @router.get("/investments/{investment_id}")
@@ -221,13 +229,6 @@ def list_orders(
     investments.investment_of(session, user.user_id, investment_id)
     page = investments.orders_page(session, user.user_id, investment_id=investment_id, cursor=cursor, limit=limit)
     return _orders(session, page)
-
-
-@router.get("/investments/{investment_id}/orders/{basket_order_id}")
-def read_order(investment_id: UUID, basket_order_id: UUID, session: SessionDep, user: User) -> BasketOrderOut:
-    """One basket order with its legs."""
-    order = investments.order_of(session, user.user_id, basket_order_id, investment_id)
-    return BasketOrderOut.of(order, investments.legs(session, [basket_order_id])[basket_order_id])
 
 
 # --- later orders -----------------------------------------------------------------------------------------------------

@@ -211,8 +211,7 @@ class Floor:
 
     def order(self, person: Person, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """A basket order as it is now."""
-        path = f"/investments/{receipt['investment_id']}/orders/{receipt['basket_order_id']}"
-        return dict(self.get(person, path).raise_for_status().json())
+        return dict(self.get(person, f"/investments/orders/{receipt['basket_order_id']}").raise_for_status().json())
 
     def investment(self, person: Person, receipt: Mapping[str, Any]) -> dict[str, Any]:
         """An investment as it is now."""

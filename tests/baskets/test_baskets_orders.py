@@ -115,7 +115,7 @@ def test_what_is_not_the_callers_does_not_exist(floor: Floor) -> None:
     receipt = floor.invested(who, private)
     one, order = receipt["investment_id"], receipt["basket_order_id"]
     assert floor.post(stranger, f"/smallcases/{private}/invest", {"amount": "20000"}).status_code == 404
-    for path in (f"/investments/{one}", f"/investments/{one}/orders", f"/investments/{one}/orders/{order}",
+    for path in (f"/investments/{one}", f"/investments/{one}/orders", f"/investments/orders/{order}",
                  f"/investments/{one}/exit", f"/investments/{one}/rebalance"):  # fmt: skip
         assert floor.get(stranger, path).status_code == 404, path
     for path, body in (("invest-more", {"amount": "5000"}), ("rebalance", {}), ("exit", {}), ("repair", {}),
