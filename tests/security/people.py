@@ -199,7 +199,7 @@ def settled(person: Person, receipt: dict[str, Any]) -> dict[str, Any]:
         person.house.settle()
         return person.get(f"/investments/orders/{receipt['basket_order_id']}")["ended_at"] is not None
 
-    eventually(ended)
+    eventually(ended, timeout=60)
     return receipt
 
 

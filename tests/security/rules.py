@@ -604,6 +604,7 @@ OUTBOX_READERS: dict[str, dict[str, str]] = {
         "trade-executor": "OrderAccepted",
         "notification-service": "OrderUpdated",
         "analytics-service": "OrderUpdated",
+        "smallcase-service": "OrderUpdated",
     },
     routing.EXECUTOR: {
         "portfolio-service": "OrderAllocated",
