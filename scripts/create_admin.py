@@ -1,6 +1,6 @@
 """Make an administrator of the platform on this machine: `python -m scripts.create_admin --email you@example.com`.
 
-The platform of `make run`, otherwise the one of `docker compose up`.
+The platform of `make run`, otherwise the one of `docker compose up`, otherwise the database that USER_DATABASE_URL names.
 
 There is no default password: one is generated and shown once.
 """
@@ -16,6 +16,7 @@ from common.db import Database
 from common.logging import configure
 from scripts.compose_platform import create_admin_in_compose, gateway_of_compose
 from scripts.platform_state import data_directory, running_platform
+from scripts.room_databases import database_url
 from user_service.admin_cli import create_admin
 
 DEMO_EMAIL = "demo-admin@example.com"
@@ -27,16 +28,14 @@ def main(
 ) -> None:
     """Create the account and show its password once."""
     configure("scripts", stream=sys.stderr)
-    typer.echo(f"{email} {_create(email, role)}")
+    typer.echo(f"{email} {create(email, role)}")
 
 
-def _create(email: str, role: str) -> str:
-    running = running_platform()
-    if running is None:
-        if gateway_of_compose() is not None:
-            return create_admin_in_compose(email, role)
-        raise typer.BadParameter("no platform is running here; start it with `make run` or `docker compose up --wait`")
-    database = Database(running.database_urls["user-service"], pool_size=1)
+def create(email: str, role: str) -> str:
+    """Make the account on the platform of this machine; answers its generated password."""
+    if running_platform() is None and gateway_of_compose() is not None:
+        return create_admin_in_compose(email, role)
+    database = Database(database_url("user-service"), pool_size=1)
     try:
         return str(create_admin(database, email, roles=[role]).password)
     finally:
@@ -49,7 +48,7 @@ def demo_admin() -> tuple[str, str]:
     path = data_directory() / folder / "demo-admin.json"
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        word = _create(DEMO_EMAIL, "admin")
+        word = create(DEMO_EMAIL, "admin")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"email": DEMO_EMAIL, "password": word}, file)
     stored = json.loads(path.read_text())

@@ -150,6 +150,12 @@ def revoke_sessions(session: Session, user_id: UUID, *, reason: str, now: dateti
     return len(result.all())
 
 
+def revoke_all(session: Session, *, reason: str, now: datetime) -> int:
+    """End the sessions of everybody; answers how many were live. After a restore: what was ended since would live again."""
+    statement = update(AuthSession).where(AuthSession.revoked_at.is_(None)).values(revoked_at=now, revoked_reason=reason)
+    return len(session.execute(statement.returning(AuthSession.id)).all())
+
+
 def state_of(session: Session, session_id: UUID, now: datetime) -> SessionState:
     """What is known now about a session; inactive when it ended, or its account is not active, or there is none."""
     row = session.execute(

@@ -1,31 +1,41 @@
-"""Verify the audit logs: `python -m scripts.audit_verify [--room trade-executor] [--head HASH] [--json]`.
+"""`saras audit verify`: the hash chains of the rooms' audit logs, computed again.
 
 Reads the room's <PREFIX>DATABASE_URL, or the databases of the platform that runs here. Exit code 0: sound, 1: tampered
-with, 2: not verified.
+with, 3: not verified.
 """
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from common.audit_chain import Verdict, verify
+from common import audit_chain
+from common.audit_chain import Verdict
 from common.db import Database
 from scripts.room_databases import database_url
+from scripts.saras_cli.output import REFUSED, AsJson, NotReachable, answer, command
 
 ROOMS = ("user-service", "portfolio-service", "trade-executor")
 """Rooms that keep an audit log."""
 HASH_LENGTH = 64
-TAMPERED, NOT_VERIFIED = 1, 2
+
+app = typer.Typer(no_args_is_help=True, help="The rooms' audit logs.")
 
 
-def main(
+@app.callback()
+def group() -> None:
+    """The rooms' audit logs."""
+
+
+@app.command()
+@command
+def verify(
     room: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(ROOMS)}; all without it.")] = None,
     head: Annotated[str | None, typer.Option(help="A head known from elsewhere (hex), of exactly one room.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of the database of exactly one room.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compute the hash chains again and name the first bad row."""
     rooms = room or list(ROOMS)
@@ -35,13 +45,15 @@ def main(
         raise typer.BadParameter("--head and --url are of exactly one --room")
     known = _hash(head) if head is not None else None
     verdicts = {name: _verify(url or database_url(name), known) for name in rooms}
-    if as_json:
-        typer.echo(json.dumps({name: _figures(verdict) for name, verdict in verdicts.items()}, indent=2))
-    else:
+    told = {name: figures(verdict) for name, verdict in verdicts.items()}
+
+    def show(_: Console) -> None:
         for name, verdict in verdicts.items():
             _tell(name, verdict)
+
+    answer(as_json, told, show)
     if not all(verdict.ok for verdict in verdicts.values()):
-        raise typer.Exit(TAMPERED)
+        raise typer.Exit(REFUSED)
 
 
 def _hash(text: str) -> bytes:
@@ -60,15 +72,15 @@ def _verify(url: str, known_head: bytes | None) -> Verdict:
         with db.session() as session:
             # One moment for all reads: the room goes on writing meanwhile.
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            return verify(session, known_head=known_head)
+            return audit_chain.verify(session, known_head=known_head)
     except DBAPIError as error:
-        typer.echo(f"not verified: {str(error.orig).strip()}", err=True)
-        raise typer.Exit(NOT_VERIFIED) from None
+        raise NotReachable(f"not verified: {str(error.orig).strip()}") from None
     finally:
         db.dispose()
 
 
-def _figures(verdict: Verdict) -> dict[str, Any]:
+def figures(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON."""
     return {
         "ok": verdict.ok,
         "chained": verdict.chained,
@@ -86,7 +98,3 @@ def _tell(name: str, verdict: Verdict) -> None:
         first = verdict.problems[0]
         typer.echo(f"  first bad row: link {first.seq}, row {first.audit_id}: {first.kind}: {first.detail}")
         typer.echo(f"  problems in all: {len(verdict.problems)}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

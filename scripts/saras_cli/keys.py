@@ -1,17 +1,17 @@
-"""Seal all stored secrets with the current key: `python -m scripts.rotate_keys [--room trade-executor]`.
+"""`saras keys rotate`: all stored secrets sealed anew with the current key.
 
 First give every process the new key beside the old one and make it the current one (EXECUTOR_SEAL_KEYS and
 EXECUTOR_SEAL_KEY_CURRENT, USER_SEAL_SECRET_FILES and USER_SEAL_CURRENT); then run this with the same settings, again
 until it has nothing left to do; then take the old key away. It may be stopped at any time and started again.
-Exit code 0: every secret is sealed with the current key, 1: some cannot be opened, 2: not done.
+Exit code 0: every secret is sealed with the current key, 1: some cannot be opened, 2: wrong settings, 3: not done.
 """
 
 import os
-import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 import trade_executor.key_rotation
@@ -19,10 +19,10 @@ import user_service.key_rotation
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database
-from common.logging import configure
 from scripts.embedded_environment import PREFIXES, prepare
 from scripts.platform_state import data_directory, running_platform
 from scripts.room_databases import database_url
+from scripts.saras_cli.output import REFUSED, AsJson, NotReachable, answer, command, note
 from trade_executor.config import Settings as ExecutorSettings
 from trade_executor.sessions import sealer_from
 from user_service.config import Settings as UserSettings
@@ -30,7 +30,6 @@ from user_service.keys import UnusableKey, load_sealer
 
 Outcome = tuple[int, int, list[str]]
 """Version sealed with, rows sealed anew, places that cannot be opened."""
-UNREADABLE, NOT_DONE = 1, 2
 
 
 def _executor(db: Database) -> Outcome:
@@ -47,33 +46,49 @@ ROOMS: dict[str, Callable[[Database], Outcome]] = {"trade-executor": _executor, 
 """Rooms that seal secrets."""
 
 
-def main(
+app = typer.Typer(no_args_is_help=True, help="Keys that stored secrets are sealed with.")
+
+
+@app.callback()
+def group() -> None:
+    """Keys that stored secrets are sealed with."""
+
+
+@app.command()
+@command
+def rotate(
     room: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(ROOMS)}; all without it.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Rotate the keys of the rooms."""
-    configure("scripts", stream=sys.stderr)
+    """Seal stored secrets with the current key; may be stopped at any time and started again."""
     rooms = room or list(ROOMS)
     if unknown := sorted(set(rooms) - set(ROOMS)):
         raise typer.BadParameter(f"no secrets are sealed by: {', '.join(unknown)}")
     _take_keys_of_this_machine()
-    unreadable = False
+    told: dict[str, dict[str, Any]] = {}
     for name in rooms:
         url = database_url(name)
         os.environ.setdefault(f"{PREFIXES[name]}DATABASE_URL", url)
         db = Database(url, pool_size=1, application_name="rotate-keys")
         try:
             version, resealed, broken = ROOMS[name](db)
-        except (InvalidSettings, UnusableKey, DBAPIError) as error:
-            typer.echo(f"{name}: not done: {error}", err=True)
-            raise typer.Exit(NOT_DONE) from None
+        except (UnusableKey, InvalidSettings) as error:
+            raise InvalidSettings(f"{name}: {error}") from None
+        except DBAPIError as error:
+            raise NotReachable(f"{name}: not done: {str(error.orig).strip()}") from None
         finally:
             db.dispose()
-        typer.echo(f"{name}: {resealed} secrets sealed with version {version}")
-        for place in broken:
-            typer.echo(f"  cannot be opened: {place}", err=True)
-        unreadable = unreadable or bool(broken)
-    if unreadable:
-        raise typer.Exit(UNREADABLE)
+        told[name] = {"resealed": resealed, "version": version, "unreadable": broken}
+
+    def show(console: Console) -> None:
+        for name, done in told.items():
+            console.print(f"{name}: {done['resealed']} secrets sealed with version {done['version']}")
+            for place in done["unreadable"]:
+                note(f"  cannot be opened: {place}")
+
+    answer(as_json, told, show)
+    if any(done["unreadable"] for done in told.values()):
+        raise typer.Exit(REFUSED)
 
 
 def _take_keys_of_this_machine() -> None:
@@ -82,7 +97,3 @@ def _take_keys_of_this_machine() -> None:
         # The files that this platform was started with, unless the environment names others; rooms are not called.
         addresses = dict.fromkeys(PREFIXES, running.gateway_url)
         prepare(data_directory(), databases=running.database_urls, cache_url="", addresses=addresses)
-
-
-if __name__ == "__main__":
-    typer.run(main)
