@@ -7,9 +7,17 @@ from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.market_data import MarketData
-from smallcase_service import routes, routes_catalogue, routes_investments, routes_sips, routes_tracking
+from smallcase_service import (
+    routes,
+    routes_catalogue,
+    routes_investments,
+    routes_sips,
+    routes_suggestions,
+    routes_tracking,
+)
 from smallcase_service.config import NAME, Settings
 from smallcase_service.desk import Desk
+from smallcase_service.optimising import Optimiser
 from smallcase_service.portfolio_orders import PortfolioOrders
 
 
@@ -35,10 +43,11 @@ def create_app(
             routes_investments.router,
             routes_sips.router,
             routes_catalogue.router,
+            routes_suggestions.router,
             routes_tracking.router,
             routes.router,
         ],
         db=db,
         authenticator=authenticator,
-        state={"settings": settings, "market": market, "clock": clock, "desk": desk},
+        state={"settings": settings, "market": market, "clock": clock, "desk": desk, "optimiser": Optimiser()},
     )

@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 
 from smallcase_service.config import Settings
 from smallcase_service.desk import Desk
+from smallcase_service.optimising import Optimiser
 
 
 def _desk(request: Request) -> Desk:
@@ -18,5 +19,11 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _optimiser(request: Request) -> Optimiser:
+    optimiser: Optimiser = request.app.state.optimiser
+    return optimiser
+
+
 DeskDep = Annotated[Desk, Depends(_desk)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
+OptimiserDep = Annotated[Optimiser, Depends(_optimiser)]

@@ -18,6 +18,7 @@ from common.text import printable_lines
 from smallcase_service import service
 from smallcase_service.attributes import RiskLevel
 from smallcase_service.catalogue import CANDIDATES_MAX, Card, Sort, deck_of, mean_returns, page_of
+from smallcase_service.methods import METHODS
 from smallcase_service.schemas import (
     SEARCH_LENGTH_MAX,
     RegionOut,
@@ -28,7 +29,7 @@ from smallcase_service.schemas import (
     SmallcasePage,
 )
 from smallcase_service.schemas_attributes import Slug
-from smallcase_service.schemas_tracking import METHODS, CategoriesOut, CategoryPerformance
+from smallcase_service.schemas_tracking import TRACKING_METHODS, CategoriesOut, CategoryPerformance
 from smallcase_service.service import Snapshot, Visibility, Wanted
 from smallcase_service.universes import universes
 from smallcase_service.weighting import SCHEMES
@@ -58,10 +59,22 @@ class SchemeOut(BaseModel):
     needs: str
 
 
+class MethodOut(BaseModel):
+    """A method of suggestions and rebalancing that computes weights from past prices, and what can go wrong with it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    title: str
+    description: str
+    danger: str
+
+
 class SchemesOut(BaseModel):
-    """The schemes of creating and rebalancing."""
+    """The schemes of creating and rebalancing, and the methods of suggesting and rebalancing."""
 
     items: list[SchemeOut]
+    methods: list[MethodOut]
 
 
 class UniverseOut(BaseModel):
@@ -143,7 +156,7 @@ def categories(db: DatabaseDep, user: User, market: MarketDep, clock: ClockDep) 
                 category=name, smallcases=len(cards), basis="backtest", returns=returns, measured=measured
             )
         )
-    return CategoriesOut(items=items, method=METHODS["backtest"], is_partial=is_partial or deck.is_collecting)
+    return CategoriesOut(items=items, method=TRACKING_METHODS["backtest"], is_partial=is_partial or deck.is_collecting)
 
 
 @router.get("/regional")
@@ -171,7 +184,10 @@ def regional(
 @router.get("/strategies")
 def strategies(user: User) -> SchemesOut:
     """Weighting schemes for new smallcases and for rebalancing."""
-    return SchemesOut(items=[SchemeOut.model_validate(scheme) for scheme in SCHEMES])
+    return SchemesOut(
+        items=[SchemeOut.model_validate(scheme) for scheme in SCHEMES],
+        methods=[MethodOut.model_validate(method) for method in METHODS.values()],
+    )
 
 
 @router.get("/universes")

@@ -16,7 +16,7 @@ from smallcase_service.volatility_label import Label, volatility_label
 
 EQUITY_BPS = 10_000
 """Every constituent is a share or a fund that trades like one."""
-METHODS: Mapping[str, str] = {
+TRACKING_METHODS: Mapping[str, str] = {
     "live": (
         "Index from 100 at the close of the first day: split by the weights, held, split again at each new composition."
         " Closes only; without dividends, costs and taxes."
@@ -129,7 +129,7 @@ class Performance(BaseModel):
                 "smallcase_id": smallcase_id,
                 "basis": tracked.basis,
                 "state": tracked.state,
-                "method": METHODS[tracked.basis],
+                "method": TRACKING_METHODS[tracked.basis],
                 "first": days[0] if days else None,
                 "as_of": days[-1] if days else None,
                 "value": float(values[-1]) if days else None,
@@ -176,7 +176,7 @@ class HistoryOut(BaseModel):
             smallcase_id=smallcase_id,
             basis=tracked.basis,
             state=tracked.state,
-            method=METHODS[tracked.basis],
+            method=TRACKING_METHODS[tracked.basis],
             benchmark=tracked.benchmark.used,
             benchmark_note=tracked.benchmark.note,
             days=len(inside),
