@@ -75,8 +75,12 @@ class PlatformProcess:
         return self.process.wait(60)
 
     def demo(self, *arguments: str) -> subprocess.Popen[str]:
+        return self.command("scripts.demo", *arguments)
+
+    def command(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """One of our own programs against this platform."""
         return subprocess.Popen(
-            [sys.executable, "-m", "scripts.demo", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import AppError
 from common.logging import bound, get_logger
@@ -114,7 +114,7 @@ def run(desk: Desk, standings: Standings, stop: threading.Event) -> None:
                 select.select([listener], [], [], SWEEP_S)
                 listener.poll()
                 listener.notifies.clear()
-            except (DBAPIError, psycopg2.Error, AppError, OSError) as error:
+            except (SQLAlchemyError, psycopg2.Error, AppError, OSError) as error:
                 log.warning("basket.driver_paused", error=type(error).__name__, detail=str(error))
                 if listener is not None:
                     listener.close()
