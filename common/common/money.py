@@ -99,10 +99,25 @@ def split_by_largest_remainder(
         return [0] * len(weights)
     shares = [total * weight // weight_sum for weight in weights]
     ties: Sequence[Any] = tie_break if tie_break is not None else range(len(weights))
-    by_remainder = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % weight_sum), ties[i]))
-    for index in by_remainder[: total - sum(shares)]:
+    for index in largest([total * weight % weight_sum for weight in weights], total - sum(shares), ties):
         shares[index] += 1
     return shares
+
+
+def largest(values: Sequence[int], count: int, ties: Sequence[Any]) -> list[int]:
+    """Positions of the `count` largest values, ties to the smaller tie key; in no particular order.
+
+    Only numbers are sorted, and tie keys only where the cut falls among equals: for many values several times faster than
+    sorting pairs.
+    """
+    if count <= 0:
+        return []
+    cut = sorted(values, reverse=True)[count - 1]
+    chosen = [position for position, value in enumerate(values) if value > cut]
+    level = [position for position, value in enumerate(values) if value == cut]
+    if (free := count - len(chosen)) < len(level):
+        level.sort(key=ties.__getitem__)
+    return chosen + level[:free]
 
 
 def _rupees_in(value: object) -> int:

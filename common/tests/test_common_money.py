@@ -1,6 +1,7 @@
 """Money: what is refused, what is exact."""
 
 from decimal import Decimal
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from common.money import (
     format_rupees,
     indian_number,
     indian_rupees,
+    largest,
     paise_from_broker,
     parse_rupees,
     split_by_largest_remainder,
@@ -97,3 +99,12 @@ def test_indian_number_keeps_every_digit_and_groups_by_three_then_two(number: in
     head, *groups = text.lstrip("-").split(",")
     assert 1 <= len(head) <= (2 if groups else 3)
     assert [len(group) for group in groups] == [2] * (len(groups) - 1) + [3] * bool(groups)
+
+
+@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(-1, 40), st.randoms(use_true_random=False))
+def test_the_largest_are_those_that_sorting_pairs_would_find(values: list[int], count: int, random: Random) -> None:
+    ties = list(range(len(values)))
+    random.shuffle(ties)
+    count = min(count, len(values))
+    expected = sorted(range(len(values)), key=lambda position: (-values[position], ties[position]))[: max(0, count)]
+    assert sorted(largest(values, count, ties)) == sorted(expected)

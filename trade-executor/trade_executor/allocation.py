@@ -7,15 +7,13 @@ behind their exact quota. Pure functions of persisted rows: the same rows give t
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.money import split_by_largest_remainder
+from common.money import largest, split_by_largest_remainder
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What one order gets in a round: shares and their cost or proceeds in paise."""
 
     quantity: int
@@ -55,9 +53,9 @@ def allocate_round(
         # Behind most first when giving, behind least first when the floors alone were more than there is.
         step = 1 if rest > 0 else -1
         able = [i for i, give in enumerate(gives) if (give < open_shares[i] if step > 0 else give > 0)]
-        able.sort(key=lambda i: (-step * (deficits[i] - gives[i] * total), ties[i]))
-        for index in able[: abs(rest)]:
-            gives[index] += step
+        behind = [step * (deficits[i] - gives[i] * total) for i in able]
+        for place in largest(behind, min(abs(rest), len(able)), [ties[i] for i in able]):
+            gives[able[place]] += step
             rest -= step
     return gives
 
@@ -75,4 +73,4 @@ def divide(
     """
     gives = allocate_round(quantities, already, new_fill, tie_keys)
     amounts = split_by_largest_remainder(amount_paise, gives, tie_keys)
-    return [Share(give, amount) for give, amount in zip(gives, amounts, strict=True)]
+    return list(map(Share, gives, amounts))
