@@ -27,7 +27,11 @@ from user_service.keys import ensure_master_secret, ensure_signing_key
 VIRTUAL_HOST = "saras"
 MONITOR = "saras_monitor"
 SIMULATOR = "kite-simulator"
-CELERY_QUEUES: Mapping[str, str] = {"trade-executor": "trade_executor"}
+CELERY_QUEUES: Mapping[str, str] = {
+    room: settings.model_fields["celery_queue"].default
+    for room, settings in SETTINGS
+    if "celery_queue" in settings.model_fields
+}
 """Room -> the queue its Celery workers wait at."""
 _READABLE = 0o444
 _ENTERABLE = 0o755
