@@ -1,6 +1,10 @@
-"""Every environment variable the rooms read, from the settings classes themselves; writes `.env.example`."""
+"""Every environment variable the rooms read, from the settings classes themselves; writes `.env.example` and the docs' page."""
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +85,70 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(path: Path = Path(".env.example")) -> None:
-    """Write the file."""
+REFERENCE_HEADER = """# Configuration
+
+Every setting is an environment variable, or a file in the folder `SECRETS_DIR` named like it in small letters. A room that finds a
+variable with its own prefix that it does not know, or a value it can not use, does not start and says which. Defaults are those of
+development. This page is written by `python -m scripts.settings_reference` from the settings classes.
+"""
+
+
+def reference() -> str:
+    """The text of docs/configuration.md."""
+    shared = {name: (field, settings) for _, settings in ROOMS for name, field in _variables(settings, shared=True)}
+    parts = [
+        REFERENCE_HEADER,
+        "## One machine\n",
+        _table([(DATA_DIRECTORY_VARIABLE, DEFAULT_DATA_DIRECTORY, "Where `make run` keeps everything.")]),
+    ]
+    parts += ["## Shared by all rooms\n", _table(sorted(_row(name, *found) for name, found in shared.items()))]
+    for room, settings in ROOMS:
+        rows = [_row(name, field, settings) for name, field in _variables(settings, shared=False)]
+        parts += [f"## {room}\n", _table(rows)]
+    return "\n".join(parts)
+
+
+def _row(variable: str, field: FieldInfo, settings: type[BaseSettings]) -> tuple[str, str, str]:
+    names = [name for name, one in settings.model_fields.items() if one is field]
+    return variable, _default(field), next((said for name in names if (said := _said_of(settings, name))), "")
+
+
+def _table(rows: list[tuple[str, str, str]]) -> str:
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    lines += [
+        f"| `{name}` | {f'`{default}`' if default else ''} | {_cell(meaning)} |" for name, default, meaning in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _said_of(settings: type[BaseSettings], name: str) -> str:
+    """The words below a field in its class, or in the class it comes from."""
+    for owner in settings.__mro__:
+        if name in getattr(owner, "__annotations__", {}):
+            return _field_docs(owner).get(name, "")
+    return ""
+
+
+def _field_docs(owner: type) -> dict[str, str]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for field, after in pairwise(body):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            found[field.target.id] = after.value.value
+    return found
+
+
+def main(path: Path = Path(".env.example"), page: Path = Path("docs/configuration.md")) -> None:
+    """Write the files."""
     path.write_text(example())
+    page.write_text(reference())
 
 
 if __name__ == "__main__":
