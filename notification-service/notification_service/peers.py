@@ -42,24 +42,27 @@ class Directory(Protocol):
 
 
 class UserDirectory:
-    """Directory over HTTP; addresses are remembered for a moment. Thread-safe."""
+    """Directory over HTTP; verified addresses are remembered for a moment. Thread-safe."""
 
     def __init__(self, client: ServiceClient) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._contacts: OrderedDict[UUID, tuple[float, Contact | None]] = OrderedDict()
+        self._contacts: OrderedDict[UUID, tuple[float, Contact]] = OrderedDict()
 
     def contact(self, user_id: UUID, near: Iterable[UUID] = ()) -> Contact | None:
         known = self._fresh(user_id)
         if known is not None:
-            return known[0]
-        wanted = list(dict.fromkeys([user_id, *near]))[:IDS_PER_REQUEST_MAX]
+            return known
+        others = (one for one in near if self._fresh(one) is None)
+        wanted = list(dict.fromkeys([user_id, *others]))[:IDS_PER_REQUEST_MAX]
         found = self._ask(wanted)
         now = time.monotonic()
         with self._lock:
-            for one in wanted:
-                self._contacts.pop(one, None)
-                self._contacts[one] = (now, found.get(one))
+            for one in found.values():
+                # Whoever has just verified an address must not be told that it is not.
+                if one.is_verified:
+                    self._contacts.pop(one.user_id, None)
+                    self._contacts[one.user_id] = (now, one)
             while len(self._contacts) > CONTACTS_KEPT_MAX:
                 self._contacts.popitem(last=False)
         return found.get(user_id)
@@ -76,12 +79,12 @@ class UserDirectory:
                 return None
             raise
 
-    def _fresh(self, user_id: UUID) -> tuple[Contact | None] | None:
+    def _fresh(self, user_id: UUID) -> Contact | None:
         with self._lock:
             known = self._contacts.get(user_id)
         if known is None or time.monotonic() - known[0] > CONTACT_CACHE_S:
             return None
-        return (known[1],)
+        return known[1]
 
     def _ask(self, user_ids: list[UUID]) -> Mapping[UUID, Contact]:
         answer = self._client.get("/internal/v1/contacts", params=[("user_id", str(one)) for one in user_ids])
