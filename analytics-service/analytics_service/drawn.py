@@ -12,6 +12,8 @@ from typing import Any
 from analytics_service.charts import BarChart, Chart, HeatChart, TimeChart, as_text, short_rupees, thinned
 
 WIDTH_IN, HEIGHT_IN, HEIGHT_A_ROW_IN = 5.0, 2.5, 0.23
+PAPER_WIDTH_IN, PAPER_HEIGHT_IN, PAPER_HEAT_WIDTH_IN = 3.5, 2.0, 7.1
+"""Half of a page's width, where text keeps the size it is drawn in; a heat map takes all of it."""
 POINTS_MAX = 700
 PNG_DPI = 200
 INK, FAINT, GRID, OWN, REFERENCE, GAIN, LOSS = (
@@ -43,7 +45,7 @@ def svg_of(chart: Chart, *, on_paper: bool) -> str:
 
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.key}):
-        _figure(chart, LIGHT if on_paper else {}).savefig(
+        _figure(chart, LIGHT if on_paper else {}, on_paper=on_paper).savefig(
             out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
     text = out.getvalue()
@@ -56,15 +58,17 @@ def svg_of(chart: Chart, *, on_paper: bool) -> str:
     return text.replace("<svg", f"<svg {label}", 1)
 
 
-def _figure(chart: Chart, colours: Mapping[str, str]) -> Any:
+def _figure(chart: Chart, colours: Mapping[str, str], *, on_paper: bool = False) -> Any:
     from matplotlib.figure import Figure
 
-    height = HEIGHT_IN
+    width, height = (PAPER_WIDTH_IN, PAPER_HEIGHT_IN) if on_paper else (WIDTH_IN, HEIGHT_IN)
+    if on_paper and isinstance(chart, HeatChart):
+        width = PAPER_HEAT_WIDTH_IN
     if isinstance(chart, BarChart):
         height = max(1.2, 0.55 + HEIGHT_A_ROW_IN * len(chart.labels))
     elif isinstance(chart, HeatChart):
         height = max(0.8, 0.45 + HEIGHT_A_ROW_IN * len(chart.rows))
-    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     paint = _Paint(colours)
     if isinstance(chart, TimeChart):

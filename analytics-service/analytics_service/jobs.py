@@ -23,8 +23,8 @@ from common.logging import get_logger
 
 log = get_logger(__name__)
 
-HELD_FOR = timedelta(seconds=90)
-"""A worker that says nothing for so long is taken for dead."""
+HELD_FOR = timedelta(seconds=150)
+"""A worker that says nothing for so long is taken for dead: Celery ends a task before that."""
 ATTEMPTS_MAX = 3
 OPEN_MAX = 5
 """Jobs of one user that may wait or run at a time."""

@@ -14,10 +14,14 @@ from analytics_service.charts import Chart, is_empty, table_of
 from analytics_service.plotly_figures import figure_json
 
 WIDE = frozenset({"performance", "value", "months"})
+REPORT_WIDE = frozenset({"months"})
 PAPER_CSS = """
-.cards { display: block; } .card { margin-bottom: 10pt; border-radius: 4pt; }
-.figures { display: flex; flex-wrap: wrap; gap: 6pt; } .figure { width: 31%; }
-table { font-size: 8.2pt; } th, td { padding: 2.5pt 4pt; }
+.cards { display: block; } .card { margin-bottom: 8pt; border-radius: 4pt; padding: 8pt; }
+.card.chart { display: inline-block; width: 49%; vertical-align: top; margin-right: 0.6%; padding: 6pt; }
+.card.chart.wide { display: block; width: 100%; }
+.figures { display: flex; flex-wrap: wrap; gap: 5pt; } .figure { width: 24%; padding: 5pt 7pt; }
+.figure dd { font-size: 10.5pt; } h2 { font-size: 10.5pt; }
+table { font-size: 7.8pt; } th, td { padding: 2pt 4pt; }
 """
 CSP = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none';"

@@ -15,8 +15,8 @@ from analytics_service.trade_statistics import statistics
 from common.money import indian_rupees, rupees_decimal
 
 DAY = "%d %b %Y"
-LOTS_SHOWN_MAX = 2_000
-"""Lots in a printed report; the spreadsheet holds all."""
+LOTS_SHOWN_MAX, LOTS_PRINTED_MAX = 1_000, 250
+"""Lots in an HTML report and in a PDF (laying out long tables is slow); the spreadsheets hold all."""
 TERMS = {"SHORT": "Short term", "LONG": "Long term", "INTRADAY": "Intraday"}
 BASIS = (
     "FIFO by share within your portfolios. Gains are before charges: the charges on record are one sum, in which STT, the"
@@ -27,7 +27,7 @@ BASIS = (
 def portfolio(view: View, title: str, *, made_on: date, on_paper: bool) -> str:
     """The portfolio report."""
     charts = charts_of(view)
-    order = ("performance", "value", "drawdown", "rolling", "months", "sectors", "shares", "pnl")
+    order = ("performance", "value", "drawdown", "rolling", "months", "sectors", "shares", "pnl", "contribution")
     return report(
         title,
         f"{about(view)} Made on {made_on.strftime(DAY)}.",
@@ -47,7 +47,7 @@ def capital_gains_report(gains: CapitalGains, title: str, *, made_on: date, on_p
             line.gain_paise, line.taxable_paise, line.tax_paise)))
         for line in gains.lines
     ]  # fmt: skip
-    shown = gains.lots[:LOTS_SHOWN_MAX]
+    shown = gains.lots[: LOTS_PRINTED_MAX if on_paper else LOTS_SHOWN_MAX]
     lots = [
         (
             share_label(lot.exchange, lot.tradingsymbol), TERMS[lot.term], lot.acquired_on.strftime(DAY),
