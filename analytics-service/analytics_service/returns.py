@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyxirr
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 Floats = NDArray[np.float64]
 Paise = NDArray[np.int64]
@@ -19,6 +20,8 @@ Days = NDArray[np.datetime64]
 
 DAYS_A_YEAR = 365
 TRADING_DAYS_A_YEAR = 252
+BRACKETS = (-0.999, -0.99, -0.9, -0.5, -0.2, 0.0, 0.2, 1.0, 5.0, 50.0, 1_000.0, 100_000.0)
+"""Rates between which a solution is looked for."""
 PERIODS = ("1d", "1w", "1m", "3m", "6m", "ytd", "1y", "3y", "5y", "all")
 
 
@@ -107,7 +110,22 @@ def xirr(flows: Sequence[tuple[date, int]]) -> float | None:
     if not flows or min(amounts) >= 0 or max(amounts) <= 0 or min(days) == max(days):
         return None
     rate = pyxirr.xirr(days, [float(amount) for amount in amounts])
-    return float(rate) if rate is not None and np.isfinite(rate) else None
+    return float(rate) if rate is not None and np.isfinite(rate) else _bisected(days, amounts)
+
+
+def _bisected(days: Sequence[date], amounts: Sequence[int]) -> float | None:
+    """Between two rates at which the flows are worth more and less than nothing; pyxirr gives up on steep ones."""
+    years = np.array([(on - min(days)).days / DAYS_A_YEAR for on in days])
+    flows = np.array(amounts, dtype=np.float64)
+
+    def worth(rate: float) -> float:
+        return float((flows / (1 + rate) ** years).sum())
+
+    signs = [np.sign(worth(rate)) for rate in BRACKETS]
+    for at in range(len(BRACKETS) - 1):
+        if signs[at] * signs[at + 1] <= 0:
+            return float(brentq(worth, BRACKETS[at], BRACKETS[at + 1], xtol=1e-12))
+    return None
 
 
 def cagr(ratio: float, days: int) -> float | None:
