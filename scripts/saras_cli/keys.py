@@ -1,8 +1,8 @@
 """`saras keys rotate`: all stored secrets sealed anew with the current key.
 
 First give every process the new key beside the old one and make it the current one (EXECUTOR_SEAL_KEYS and
-EXECUTOR_SEAL_KEY_CURRENT, USER_SEAL_SECRET_FILES and USER_SEAL_CURRENT); then run this with the same settings, again
-until it has nothing left to do; then take the old key away. It may be stopped at any time and started again.
+EXECUTOR_SEAL_KEY_CURRENT, USER_SEAL_SECRET_FILES and USER_SEAL_CURRENT, NOTIFICATION_SEAL_KEYS and
+NOTIFICATION_SEAL_KEY_CURRENT); then run this with the same settings, again until it has nothing left to do; then take the old key away. It may be stopped at any time and started again.
 Exit code 0: every secret is sealed with the current key, 1: some cannot be opened, 2: wrong settings, 3: not done.
 """
 
@@ -14,11 +14,14 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
+import notification_service.key_rotation
 import trade_executor.key_rotation
 import user_service.key_rotation
 from common.clock import SystemClock
 from common.config import InvalidSettings
 from common.db import Database
+from notification_service.config import Settings as NotificationSettings
+from notification_service.config import sealer_from as address_sealer_from
 from scripts.embedded_environment import PREFIXES, prepare
 from scripts.platform_state import data_directory, running_platform
 from scripts.room_databases import database_url
@@ -42,7 +45,19 @@ def _user(db: Database) -> Outcome:
     return done.version, done.resealed, done.unreadable
 
 
-ROOMS: dict[str, Callable[[Database], Outcome]] = {"trade-executor": _executor, "user-service": _user}
+def _notification(db: Database) -> Outcome:
+    sealer = address_sealer_from(NotificationSettings.load())
+    if sealer is None:
+        raise InvalidSettings("missing setting: NOTIFICATION_SEAL_KEYS")
+    done = notification_service.key_rotation.rotate(db, sealer)
+    return done.version, done.resealed, done.unreadable
+
+
+ROOMS: dict[str, Callable[[Database], Outcome]] = {
+    "trade-executor": _executor,
+    "user-service": _user,
+    "notification-service": _notification,
+}
 """Rooms that seal secrets."""
 
 
