@@ -40,6 +40,7 @@ from common.consumers import Handlers, handle
 from common.db import Database
 from common.events import Envelope
 from common.http import ServiceClient
+from common.market_data import History
 from common.outbox import outbox
 from common.standing import StandingClient
 from common.testing import ROOMS, AppTransport, StaticMarketData, client_for, new_rsa_pem
@@ -152,7 +153,9 @@ class House:
         lines = self.simulator.engine.kernel.board.lines.values()
         prices = {(line.instrument.exchange, line.instrument.symbol): line.last_paise for line in lines}
         today = trading_date(self.clock.now())
-        self.market = StaticMarketData(prices, clock=self.clock, trading_date=today)
+        # Their candles are known to be none: nobody has to wait for more.
+        candles = {key: History((), (), (), True) for key in prices}
+        self.market = StaticMarketData(prices, clock=self.clock, trading_date=today, candles=candles)
         self.signing_keys = SigningKeys(self.keys.user_pem.encode())
         self.sealer = Sealer(b"\x07" * 32)
         self.notification_settings = NotificationSettings(

@@ -5,6 +5,7 @@ The matrix is generated from the routes themselves; a route without a rule here 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 from uuid import uuid4
@@ -73,6 +74,11 @@ def _fresh_portfolio(person: Person) -> None:
 
 def _fresh_smallcase(person: Person) -> None:
     person.things["smallcase_id"] = person.post("/smallcases", people.basket(_new_name(person)))["smallcase_id"]
+
+
+def _fresh_published(person: Person) -> None:
+    body = {**people.basket(_new_name(person)), "visibility": "published"}
+    person.things["smallcase_id"] = person.post("/smallcases", body)["smallcase_id"]
 
 
 def _fresh_trade(person: Person) -> None:
@@ -261,6 +267,11 @@ def _candle_days(person: Person) -> dict[str, str]:
     return {"i": "NSE:INFY", "from": today, "to": today}
 
 
+def _past_days(person: Person) -> dict[str, str]:
+    yesterday = (trading_date(person.house.clock.now()) - timedelta(days=1)).isoformat()
+    return {"i": "NSE:INFY", "from": yesterday, "to": yesterday}
+
+
 def _named(**given: Any) -> Make:
     return lambda person: given
 
@@ -289,6 +300,7 @@ def _change_password(person: Person) -> dict[str, str]:
 
 PUBLIC, USER, OWN, OPS, ADMIN, SERVICE = Access
 REASON = _named(reason="a reason of the tests")
+SHOWN = _named(version=1, reason="a reason of the tests")
 INFY = {"exchange": "NSE", "symbol": "INFY", "tradingsymbol": "INFY"}
 SHARE = {"path": _named(**INFY)}
 RATES = {"query": _named(i="NSE:INFY")}
@@ -417,7 +429,38 @@ RULES: dict[tuple[str, str], Rule] = {
         fresh=_fresh_smallcase,
         body=lambda p: {**people.basket(_new_name(p)), "version": 1, "reason": "a test"},
     ),
-    ("GET", f"{V1}/smallcases/{{smallcase_id}}/versions"): Rule(OWN, path=own("smallcase_id")),
+    **{
+        ("GET", f"{V1}/smallcases/{{smallcase_id}}/{part}"): Rule(OWN, path=own("smallcase_id"))
+        for part in ("versions", "composition", "performance", "history")
+    },
+    **{
+        ("GET", f"{V1}/smallcases/{name}"): Rule(USER)
+        for name in ("categories/performance", "regional", "strategies", "universes")
+    },
+    # Another administrator's private one does not exist; a published one may be withdrawn by any of them.
+    ("POST", f"{V1}/smallcases/{{smallcase_id}}/publish"): Rule(
+        ADMIN, 404, path=own("smallcase_id"), fresh=_fresh_smallcase, body=SHOWN
+    ),
+    ("POST", f"{V1}/smallcases/{{smallcase_id}}/unpublish"): Rule(
+        ADMIN, path=own("smallcase_id"), fresh=_fresh_published, body=SHOWN
+    ),
+    # Nobody has candles here, so the last question is answered: they are too few.
+    ("POST", f"{V1}/smallcases/suggestions"): Rule(USER, 422, body=_named(universe="banking", budget="1000.00")),
+    ("POST", f"{V1}/smallcases/{{smallcase_id}}/rebalance/suggestions"): Rule(
+        OWN, path=own("smallcase_id"), body=_named(strategy="equal")
+    ),
+    ("POST", f"{V1}/smallcases/{{smallcase_id}}/rebalance/apply"): Rule(
+        OWN,
+        201,
+        path=own("smallcase_id"),
+        fresh=_fresh_smallcase,
+        body=lambda p: {
+            "version": 1,
+            "strategy": "equal",
+            "reason": "a test",
+            "constituents": people.basket()["constituents"],
+        },
+    ),
     ("GET", f"{V1}/smallcases/{{smallcase_id}}/plan"): Rule(
         OWN, path=own("smallcase_id"), query=_named(amount="6000.00")
     ),
@@ -442,6 +485,7 @@ RULES: dict[tuple[str, str], Rule] = {
     },
     ("GET", f"{V1}/investments/{{investment_id}}"): Rule(OWN, path=own("investment_id")),
     ("GET", f"{V1}/investments/{{investment_id}}/orders"): Rule(OWN, path=own("investment_id")),
+    ("GET", f"{V1}/investments/{{investment_id}}/performance"): Rule(OWN, path=own("investment_id")),
     ("GET", f"{V1}/investments/orders/{{basket_order_id}}"): Rule(OWN, path=own("basket_order_id")),
     ("GET", f"{V1}/investments/{{investment_id}}/plan"): Rule(
         OWN, path=own("investment_id"), query=_named(amount="6000.00"), fresh=_fresh_investment
@@ -571,7 +615,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/internal/v1/prices"): Rule(SERVICE, callers=MARKET_READERS, **RATES),
     ("GET", "/internal/v1/session"): Rule(SERVICE, callers=MARKET_READERS),
     ("GET", "/internal/v1/candles"): Rule(SERVICE, callers=MARKET_READERS, query=_candle_days),
-    ("GET", "/internal/v1/histories"): Rule(SERVICE, callers=MARKET_READERS, query=_candle_days),
+    ("GET", "/internal/v1/histories"): Rule(SERVICE, callers=MARKET_READERS, query=_past_days),
     # --- trade-executor ---
     **{
         ("GET", f"{V1}/ops/{name}"): Rule(OPS)
