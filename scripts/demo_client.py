@@ -59,9 +59,9 @@ class Client:
         """GET the JSON of a path."""
         return await self._call("GET", path, params={key: value for key, value in params.items() if value is not None})
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """POST with an Idempotency-Key of its own, kept over repeats."""
-        return await self._call("POST", path, json=body or {}, headers={"Idempotency-Key": uuid4().hex})
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Any:
+        """POST with an Idempotency-Key, one of its own unless named, kept over repeats."""
+        return await self._call("POST", path, json=body or {}, headers={"Idempotency-Key": key or uuid4().hex})
 
     async def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """PUT a body."""
