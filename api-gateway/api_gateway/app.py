@@ -87,6 +87,7 @@ def create_app(
         limiter=limiter,
         rules=rules_from(settings),
         body_limit_bytes=settings.body_limit_bytes,
+        upload_limit_bytes=settings.upload_limit_bytes,
     )
     if settings.cors_origins:
         app = CORSMiddleware(

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from common.config import ServiceSettings
 
 BODY_LIMIT_BYTES = 256 * 1024
+UPLOAD_LIMIT_BYTES = 6 * 1024 * 1024
 PER_MINUTE_MAX = 1_000_000
 
 
@@ -39,6 +40,8 @@ class Settings(ServiceSettings):
     trusted_proxy_hops: int = Field(default=0, ge=0, le=8)
     """How many proxies of ours stand in front; that many entries at the end of X-Forwarded-For are believed."""
     body_limit_bytes: int = Field(default=BODY_LIMIT_BYTES, ge=1024, le=64 * 1024 * 1024)
+    upload_limit_bytes: int = Field(default=UPLOAD_LIMIT_BYTES, ge=1024, le=64 * 1024 * 1024)
+    """Of routes that take a file."""
 
     limits_url: Annotated[str, AfterValidator(_limits_url)] = "memory://"
     """Where counts of requests are kept: this process, or a Redis that several gateways share."""

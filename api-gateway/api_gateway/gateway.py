@@ -15,7 +15,7 @@ from api_gateway.counters import rate_limited
 from api_gateway.edge import Exchange
 from api_gateway.headers import address_key, check_size, forwarded_request, forwarded_response
 from api_gateway.limiter import Limiter
-from api_gateway.routing import METHODS, InvalidPath, Limit, Target, canonical_path, resolve
+from api_gateway.routing import METHODS, UPLOAD_PATHS, InvalidPath, Limit, Target, canonical_path, resolve
 from api_gateway.sessions import SessionCheck
 from api_gateway.tokens import TokenCheck
 from api_gateway.upstream import UpstreamUnavailable, body_then, upstream_scope
@@ -89,6 +89,7 @@ class Gateway:
         limiter: Limiter,
         rules: Rules,
         body_limit_bytes: int,
+        upload_limit_bytes: int,
     ) -> None:
         self._own = own
         self._upstreams = upstreams
@@ -97,6 +98,7 @@ class Gateway:
         self._limiter = limiter
         self._rules = rules
         self._body_limit_bytes = body_limit_bytes
+        self._upload_limit_bytes = upload_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -170,7 +172,8 @@ class Gateway:
         upstream = self._upstreams.get(room)
         if upstream is None:
             raise UpstreamUnavailable(f"{room} is not part of this installation.")
-        body = await read_body(scope, receive, self._body_limit_bytes)
+        limit = self._upload_limit_bytes if path in UPLOAD_PATHS else self._body_limit_bytes
+        body = await read_body(scope, receive, limit)
         headers = forwarded_request(
             scope["headers"],
             room=room,

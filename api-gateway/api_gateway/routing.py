@@ -92,6 +92,9 @@ CREDENTIAL_PATHS = frozenset(
 POSTBACK_PATHS = frozenset({f"{API}/broker/postback", f"{API}/notifications/callbacks/twilio"})
 PUBLIC_PATHS = CREDENTIAL_PATHS | POSTBACK_PATHS | {f"{API}/broker/callback", JWKS_PATH}
 
+UPLOAD_PATHS = frozenset({f"{API}/analytics/imports"})
+"""Routes that take a file: a larger body than elsewhere."""
+
 OWN_PATHS = frozenset({"/", "/info", "/openapi.json"})
 OWN_PREFIXES = ("/docs", "/redoc")
 UNLIMITED_PREFIXES = ("/health", "/metrics")

@@ -272,6 +272,14 @@ def test_a_declared_body_over_the_limit_is_refused(start: Start, auth_headers: H
     assert not door.rooms["portfolio-service"].received
 
 
+def test_a_route_that_takes_a_file_has_a_limit_of_its_own(start: Start, auth_headers: Headers) -> None:
+    door = start(body_limit_bytes=LIMIT, upload_limit_bytes=2 * LIMIT)
+    taken = door.client.post("/analytics/imports", content=b"x" * (2 * LIMIT), headers=auth_headers())
+    assert taken.json()["size"] == 2 * LIMIT
+    refused = door.client.post("/analytics/imports", content=b"x" * (2 * LIMIT + 1), headers=auth_headers())
+    assert (refused.status_code, refused.json()["limit_bytes"]) == (413, 2 * LIMIT)
+
+
 @pytest.mark.parametrize("over_http", [False, True])
 def test_a_chunked_body_is_measured_too(start: Start, auth_headers: Headers, over_http: bool) -> None:
     door = start(body_limit_bytes=LIMIT, over_http=over_http)
