@@ -13,7 +13,7 @@ from tests.manifests.objects import ROOT, Manifest, containers, pod, ports, room
 from tests.manifests.settings import MOUNTED_AT, environment, secret_keys
 
 FROM_THE_IMAGE = ("PATH", "HOME", "LANG", "TZ")
-START_S = 60.0
+START_S = 180.0
 STOP_S = 20.0
 
 

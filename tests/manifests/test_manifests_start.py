@@ -15,6 +15,7 @@ from tests.manifests import start
 from tests.manifests.objects import built, chart_values, find, of_kind, room
 from tests.manifests.rules import PROBES
 
+pytestmark = pytest.mark.timeout(600)
 CATALOGUE = chart_values()["rooms"]
 NEEDS_INSTRUMENTS = ("market-data-service-api",)
 """Ready when instruments are loaded, which takes a broker session (docs/deployment-kubernetes.md, "The first time")."""

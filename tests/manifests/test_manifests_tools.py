@@ -15,6 +15,7 @@ from tests.manifests import tools
 from tests.manifests.objects import ENVIRONMENTS, K8S, ROOT, Manifest, built, find, of_kind, pod
 
 FOLDERS = ("base", *(f"overlays/{name}" for name in ENVIRONMENTS))
+pytestmark = pytest.mark.timeout(1_200)
 EXCEPTIONS = set(yaml.safe_load((K8S / "checkov.yaml").read_text())["skip-check"])
 
 
