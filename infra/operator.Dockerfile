@@ -20,7 +20,8 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="operator" org.opencontainers.image.licenses="MIT"
-RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin saras
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin saras \
+    && mkdir /data && chown saras:saras /data && chmod 700 /data
 COPY --from=build /opt/saras /opt/saras
 ENV PATH=/opt/saras/bin:$PATH PYTHONPATH=/opt/saras PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp

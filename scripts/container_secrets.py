@@ -56,7 +56,7 @@ def make(directory: Path) -> None:
     definitions = json.dumps(rabbit_definitions(on_bus, authority), indent=1)
     _write(directory / "rabbitmq", {"definitions.json": definitions})
     _write(directory / "monitor", {"postgres_password": password[MONITOR]})
-    _write(directory / "operator", _operator(password, on_bus))
+    _write(directory / "operator", _operator(authority, password, on_bus))
 
 
 def _rooms(authority: Path, password: Mapping[str, str], on_bus: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -95,11 +95,15 @@ def _postgres(password: Mapping[str, str]) -> dict[str, str]:
     return {"admin_password": password["postgres"], "databases": owners, "monitor": password[MONITOR]}
 
 
-def _operator(password: Mapping[str, str], on_bus: Mapping[str, str]) -> dict[str, str]:
+def _operator(authority: Path, password: Mapping[str, str], on_bus: Mapping[str, str]) -> dict[str, str]:
     urls = {
         f"{PREFIXES[room].lower()}database_url": _database_url(name, password[name]) for room, name in DATABASES.items()
     }
-    return {**urls, "bus_url": _bus_url("operator", on_bus["operator"])}
+    return {
+        **urls,
+        "bus_url": _bus_url("operator", on_bus["operator"]),
+        "saras_backup_key": ensure_secret(authority / "backup.key"),
+    }
 
 
 def _database_url(name: str, password: str) -> str:

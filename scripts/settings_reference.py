@@ -19,6 +19,7 @@ from market_data_service.config import Settings as MarketDataSettings
 from notification_service.config import Settings as NotificationSettings
 from portfolio_service.config import Settings as PortfolioSettings
 from scripts.platform_state import DATA_DIRECTORY_VARIABLE, DEFAULT_DATA_DIRECTORY
+from scripts.saras_cli.settings import OperatorSettings
 from smallcase_service.config import Settings as SmallcaseSettings
 from trade_executor.config import Settings as ExecutorSettings
 from user_service.config import Settings as UserSettings
@@ -57,9 +58,12 @@ def _variables(settings: type[BaseSettings], *, shared: bool) -> Iterator[tuple[
 
 def all_variables() -> set[str]:
     """The names of all variables."""
-    return {DATA_DIRECTORY_VARIABLE} | {
-        name for _, settings in ROOMS for shared in (True, False) for name, _ in _variables(settings, shared=shared)
-    }
+    operators = {name for name, _ in _variables(OperatorSettings, shared=False)}
+    return (
+        {DATA_DIRECTORY_VARIABLE}
+        | operators
+        | {name for _, settings in ROOMS for shared in (True, False) for name, _ in _variables(settings, shared=shared)}
+    )
 
 
 def _default(field: FieldInfo) -> str:
@@ -76,6 +80,9 @@ def _default(field: FieldInfo) -> str:
 def example() -> str:
     """The text of `.env.example`."""
     lines = [HEADER, "# --- the platform on one machine", f"# {DATA_DIRECTORY_VARIABLE}={DEFAULT_DATA_DIRECTORY}", ""]
+    lines.append("# --- operators' command line (scripts/saras)")
+    lines += [f"# {name}={_default(field)}" for name, field in _variables(OperatorSettings, shared=False)]
+    lines.append("")
     lines.append("# --- shared by all rooms")
     shared = {name: field for _, settings in ROOMS for name, field in _variables(settings, shared=True)}
     lines += [f"# {name}={_default(field)}" for name, field in sorted(shared.items())]
