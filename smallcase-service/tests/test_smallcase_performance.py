@@ -1,16 +1,19 @@
 """Performance, chart, expected returns, lists, categories, publishing: over HTTP and a real database."""
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+import pyxirr
 from fastapi.testclient import TestClient
 
 from common.clock import FixedClock
+from common.db import Database
 from common.market_data import History
 from common.testing import StaticMarketData
+from smallcase_service.models import BasketLeg, BasketOrder, Investment
 
 PATH = "/api/v1/smallcases"
 Headers = Callable[..., dict[str, str]]
@@ -324,3 +327,113 @@ def test_schemes_wait_for_candles_that_still_arrive(
     answer = client.post(PATH, headers=keyed(mine), json=basket(**scheme("momentum")))
     assert (answer.status_code, answer.json()["code"]) == (503, "history_incomplete")
     assert int(answer.headers["retry-after"]) > 0
+
+
+# --- a user's own investment --------------------------------------------------------------------------------------------------
+
+
+def invested(db: Database, user_id: UUID, smallcase_id: str, fills: list[tuple[datetime, str, int, int, int]]) -> UUID:
+    """An investment with filled legs of TCS: (instant, side, quantity, amount, charges)."""
+    investment_id = uuid4()
+    with db.transaction() as session:
+        session.add(
+            Investment(
+                investment_id=investment_id,
+                user_id=user_id,
+                smallcase_id=UUID(smallcase_id),
+                portfolio_id=uuid4(),
+                version=1,
+                status="active",
+                created_at=fills[0][0],
+            )
+        )
+        session.flush()
+        for at, side, quantity, amount, charges in fills:
+            order_id = uuid4()
+            session.add(
+                BasketOrder(
+                    basket_order_id=order_id,
+                    investment_id=investment_id,
+                    user_id=user_id,
+                    kind="INVEST",
+                    stage="DONE",
+                    status="filled",
+                    kyc="approved",
+                    queue_when_closed=False,
+                    version=1,
+                    wanted={},
+                    submission_id=uuid4(),
+                    submissions=1,
+                    planned_cost_paise=amount,
+                    planned_charges_paise=charges,
+                    created_at=at,
+                    due_at=at,
+                    drives=0,
+                )
+            )
+            session.flush()
+            session.add(
+                BasketLeg(
+                    order_id=uuid4(),
+                    basket_order_id=order_id,
+                    investment_id=investment_id,
+                    submission_id=uuid4(),
+                    position=0,
+                    exchange="NSE",
+                    tradingsymbol="TCS",
+                    side=side,
+                    quantity=quantity,
+                    price_paise=amount // quantity,
+                    state="FILLED",
+                    order_version=1,
+                    filled_quantity=quantity,
+                    amount_paise=amount,
+                    charges_paise=charges,
+                    updated_at=at,
+                )
+            )
+    return investment_id
+
+
+def test_own_return_is_the_xirr_of_the_fills_with_charges(
+    client: TestClient,
+    auth_headers: Headers,
+    created: Created,
+    db: Database,
+    clock: FixedClock,
+    market: StaticMarketData,
+) -> None:
+    user_id = uuid4()
+    mine = auth_headers(user_id)
+    made = created(mine)
+    now = clock.now()
+    fills = [
+        (now - timedelta(days=730), "BUY", 10, 10_000_00, 100_00),
+        (now - timedelta(days=365), "SELL", 2, 2_500_00, 25_00),
+    ]
+    investment_id = invested(db, user_id, made["smallcase_id"], fills)
+    body = get(client, mine, f"/api/v1/investments/{investment_id}/performance")
+    # 8 shares at 1,400 are left.
+    assert (body["current_value"], body["invested"], body["returned"]) == ("11200.00", "10000.00", "2500.00")
+    assert (body["profit"], body["charges"], body["flows"]) == ("3575.00", "125.00", 2)
+    days = [flow[0].date() for flow in fills] + [now.date()]
+    assert body["xirr"] == pytest.approx(pyxirr.xirr(days, [-10_100.0, 2_475.0, 11_200.0]), abs=1e-9)
+    assert body["note"] is None
+    assert client.get(f"/api/v1/investments/{investment_id}/performance", headers=auth_headers()).status_code == 404
+    del market.shares["NSE", "TCS"]
+    unknown = get(client, mine, f"/api/v1/investments/{investment_id}/performance")
+    assert (unknown["xirr"], unknown["current_value"]) == (None, None)
+    assert "price" in unknown["note"]
+
+
+def test_an_investment_of_today_has_no_yearly_rate(
+    client: TestClient, auth_headers: Headers, created: Created, db: Database, clock: FixedClock
+) -> None:
+    user_id = uuid4()
+    mine = auth_headers(user_id)
+    made = created(mine)
+    investment_id = invested(db, user_id, made["smallcase_id"], [(clock.now(), "BUY", 1, 1_400_00, 1_00)])
+    body = get(client, mine, f"/api/v1/investments/{investment_id}/performance")
+    assert body["xirr"] is None
+    assert "one day" in body["note"]
+    assert body["profit"] == "-1.00"
