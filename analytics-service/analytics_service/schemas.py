@@ -110,6 +110,14 @@ class ShareVolumeView(BaseModel):
         )
 
 
+class AggregationView(BaseModel):
+    """Users' orders that went to the broker in blocks; `ratio` is legs per block, null before the first."""
+
+    user_legs: int
+    blocks: int
+    ratio: float | None
+
+
 class PlatformAnalytics(BaseModel):
     """All users: who was active, what was traded, how orders ended and why they were rejected."""
 
@@ -119,10 +127,15 @@ class PlatformAnalytics(BaseModel):
     orders_by_status: dict[str, int]
     top_shares: list[ShareVolumeView]
     reject_reasons: dict[str, int]
+    reject_rate: float | None
+    """Rejected orders of all orders."""
+    aggregation: AggregationView
 
     @classmethod
     def of(cls, summary: PlatformSummary, as_of: datetime) -> Self:
         """From paise."""
+        orders = sum(summary.orders_by_status.values())
+        together = summary.aggregation
         return cls(
             as_of=as_of,
             users_active=summary.users_active,
@@ -130,4 +143,6 @@ class PlatformAnalytics(BaseModel):
             orders_by_status=summary.orders_by_status,
             top_shares=[ShareVolumeView.of(share) for share in summary.top_shares],
             reject_reasons=summary.reject_reasons,
+            reject_rate=summary.orders_by_status.get("REJECTED", 0) / orders if orders else None,
+            aggregation=AggregationView(user_legs=together.user_legs, blocks=together.blocks, ratio=together.ratio),
         )

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from analytics_service.models import CashFlow, OrderFact, Trade
+from analytics_service.models import CashFlow, OrderBlock, OrderFact, Trade
 
 TOP_DEFAULT = 10
 TOP_MAX = 100
@@ -70,6 +70,19 @@ class ShareVolume:
 
 
 @dataclass(frozen=True)
+class Aggregation:
+    """How many users' orders went to the broker together: legs of blocks, and blocks."""
+
+    user_legs: int
+    blocks: int
+
+    @property
+    def ratio(self) -> float | None:
+        """User legs per block; None before the first block."""
+        return self.user_legs / self.blocks if self.blocks else None
+
+
+@dataclass(frozen=True)
 class PlatformSummary:
     """What all users did since a day."""
 
@@ -78,6 +91,7 @@ class PlatformSummary:
     orders_by_status: dict[str, int]
     top_shares: list[ShareVolume]
     reject_reasons: dict[str, int]
+    aggregation: Aggregation
 
 
 def _sum(column: InstrumentedAttribute[int], *conditions: ColumnElement[bool]) -> ColumnElement[int]:
@@ -167,4 +181,13 @@ def platform_summary(session: Session, *, since: date | None = None, top: int = 
         orders_by_status=_orders_by_status(session, *of_orders),
         top_shares=[ShareVolume(*row) for row in shares],
         reject_reasons=dict(reasons.all()),
+        aggregation=_aggregation(session, since),
     )
+
+
+def _aggregation(session: Session, since: date | None) -> Aggregation:
+    statement = select(func.count(OrderBlock.order_id), func.count(OrderBlock.block_id.distinct()))
+    if since is not None:
+        of_days = select(OrderFact.order_id).where(OrderFact.trading_date >= since)
+        statement = statement.where(OrderBlock.order_id.in_(of_days))
+    return Aggregation(*session.execute(statement).one())

@@ -13,7 +13,7 @@ from analytics_service.config import NAME, Settings
 from common.auth import Authenticator
 from common.clock import FixedClock
 from common.db import Database
-from common.events import CashMoved, OrderUpdated
+from common.events import CashMoved, OrderUpdated, OrderWorking
 from common.testing import client_for
 
 PATH = "/api/v1/analytics"
@@ -136,6 +136,8 @@ def test_platform_counts_all_users(client: TestClient, auth_headers: Headers) ->
             {"exchange": "NSE", "tradingsymbol": "RELIANCE", "quantity": 14, "volume": "18345.60", "trade_count": 2},
         ],
         "reject_reasons": {"rms_margin": 1},
+        "reject_rate": 0.25,
+        "aggregation": {"user_legs": 0, "blocks": 0, "ratio": None},
     }
 
 
@@ -147,6 +149,22 @@ def test_platform_can_start_at_a_day_and_show_fewer_shares(client: TestClient, a
     assert [share["tradingsymbol"] for share in recent["top_shares"]] == ["RELIANCE"]
     first = client.get(PLATFORM, headers=headers, params={"top": 1}).json()
     assert [share["tradingsymbol"] for share in first["top_shares"]] == ["INFY"]
+
+
+def test_platform_counts_users_orders_per_block(
+    client: TestClient, auth_headers: Headers, order_updated: Make, consume: Consume
+) -> None:
+    blocks = [uuid4(), uuid4()]
+    for number in range(5):
+        order_id = uuid4()
+        consume(order_updated(order_id=order_id, trading_date=date(2026, 11, 20 + 3 * (number % 2))))
+        for _ in range(2):  # told twice
+            consume(OrderWorking(order_id=order_id, block_id=blocks[number % 2]))
+    headers = auth_headers(roles=("ops",))
+    whole = client.get(PLATFORM, headers=headers).json()["aggregation"]
+    recent = client.get(PLATFORM, headers=headers, params={"since": "2026-11-21"}).json()["aggregation"]
+    assert whole == {"user_legs": 5, "blocks": 2, "ratio": 2.5}
+    assert recent == {"user_legs": 2, "blocks": 1, "ratio": 2.0}
 
 
 def test_platform_is_for_operators(client: TestClient, auth_headers: Headers) -> None:
