@@ -7,6 +7,7 @@
 | `notification-service` | alerts: what users are told | `notification_service consume` | caught up |
 | `analytics-service` | facts of the read model | `analytics_service consume` | caught up |
 | `notification_service` | background work: wake-ups of what sends messages | `notification_service worker` | the loop finds it |
+| `analytics_service` | background work: wake-ups of what makes reports | `analytics_service worker` | the loop finds it |
 | `trade_executor` | background work: Celery's wake-ups of the executor | `trade_executor worker` | the loop finds it |
 | `<queue>.dead` | what failed DELIVERY_LIMIT times | an operator (`python -m common.dead_letters`) | caught up |
 | `saras.events.unrouted` | what no queue is bound to, the newest 10,000 | nobody; to look at | nothing |
