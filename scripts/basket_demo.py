@@ -96,7 +96,7 @@ def main(
         with platform() as found:
             console.print(f"Gateway: {url or found}")
             findings = asyncio.run(run(url or found, users))
-    except DemoFailed as failure:
+    except (DemoFailed, Refused) as failure:
         console.print(f"[bold red]The demo failed:[/] {failure}")
         sys.exit(1)
     table = Table(title="Baskets", show_header=False)

@@ -86,6 +86,11 @@ class Client:
                 continue
             if answer.is_success:
                 return answer.json() if answer.content else None
+            if answer.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
+                # A long day outlives an access token.
+                await self.renew()
+                headers["Authorization"] = f"Bearer {self._token}"
+                continue
             problem = answer.json() if "json" in answer.headers.get("content-type", "") else {}
             raise Refused(answer.status_code, problem.get("code", "unknown"), problem.get("detail", answer.text[:200]))
         raise DemoFailed(f"{method} {path}: the platform did not answer")
