@@ -17,7 +17,6 @@ from common.sealing import Sealer
 from common.testing_servers import empty
 from scripts import saras
 from scripts.embedded_environment import PREFIXES
-from scripts.saras import app
 from scripts.saras_cli import audit as audit_command
 from trade_executor.models import BrokerAccount
 
@@ -27,7 +26,7 @@ PLACE = {"table": "broker_account", "row": "pool", "column": "api_secret"}
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(saras.build(arguments), list(arguments))
 
 
 @pytest.fixture

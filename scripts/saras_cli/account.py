@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from common.errors import AppError
-from scripts.create_admin import create, demo_admin
 from scripts.saras_cli.gateway import API, connected
 from scripts.saras_cli.output import AsJson, Refusal, answer, command, facts
 
-admin_app = typer.Typer(no_args_is_help=True, help="Accounts of operators.")
+app = typer.Typer(no_args_is_help=True, help="Accounts of operators.")
 
 
 @command
@@ -25,6 +23,8 @@ def login(
     """Sign in for the commands that follow; the session is kept in a file that only you can read."""
     with connected(signed_in=False) as gateway:
         if demo:
+            from scripts.create_admin import demo_admin  # the rooms' own code takes long to load
+
             address, password = demo_admin()
         else:
             address = email or os.environ.get("SARAS_EMAIL") or typer.prompt("E-mail", err=True)
@@ -49,7 +49,12 @@ def logout() -> None:
         gateway.sign_out()
 
 
-@admin_app.command("create")
+@app.callback()
+def group() -> None:
+    """Accounts of operators."""
+
+
+@app.command("create")
 @command
 def create_operator(
     email: Annotated[str, typer.Argument(help="The new operator's address.")],
@@ -57,6 +62,9 @@ def create_operator(
     as_json: AsJson = False,
 ) -> None:
     """Make an account with a role; its password is generated and shown once."""
+    from common.errors import AppError  # as above
+    from scripts.create_admin import create
+
     try:
         password = create(email, role)
     except (AppError, ValueError) as error:

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import typer
 
-from common.idempotency import REPLAYED_HEADER
 from scripts.compose_platform import gateway_of_compose
 from scripts.platform_state import running_platform
 from scripts.saras_cli.output import NotReachable, Refusal
 from scripts.saras_cli.settings import OperatorSettings
 
 API = "/api/v1"
+REPLAYED_HEADER = "Idempotency-Replayed"
 TIMEOUT_S = 30.0
 ATTEMPTS_MAX = 5
 PAUSE_S = 1.0

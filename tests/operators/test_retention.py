@@ -42,7 +42,7 @@ def rooms(service_database: Callable[..., Database], monkeypatch: pytest.MonkeyP
 
 
 def run(*words: str) -> dict[tuple[str, str], Any]:
-    answer = CliRunner().invoke(saras.app, ["retention", "run", "--json", *words])
+    answer = CliRunner().invoke(saras.build(["retention"]), ["retention", "run", "--json", *words])
     assert answer.exit_code == 0, answer.output
     return {(line["room"], line["age"]): line for line in json.loads(answer.stdout)["lines"]}
 
