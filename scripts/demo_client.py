@@ -49,6 +49,10 @@ class Client:
         self._token = answer["access_token"]
         self._credentials = (email, password)
 
+    def act_with(self, token: str) -> None:
+        """Act with an access token that was got elsewhere."""
+        self._token = token
+
     async def renew(self) -> None:
         """A fresh token with the account's present state."""
         if self._credentials is None:

@@ -96,6 +96,17 @@ class Gateway:
             return answer
         raise NotReachable(f"{self._http.base_url}: no answer to {method} {path}")
 
+    @property
+    def url(self) -> str:
+        """Where the gateway is."""
+        return str(self._http.base_url)
+
+    @property
+    def access_token(self) -> str:
+        """For clients of another kind that act as the same person; asks the platform once, so that it is a fresh one."""
+        self.get(f"{API}/auth/me")
+        return str(self._tokens["access_token"])
+
     # --- signing in -------------------------------------------------------------------------------------------------
 
     def sign_in(self, email: str, password: str, totp_code: str | None = None) -> None:

@@ -1,15 +1,20 @@
 """`saras seed`: what a fresh platform needs to be looked at: demo users with money, the catalogue of smallcases."""
 
+import asyncio
 import hashlib
 import os
 import secrets
 from typing import Annotated
 
+import httpx
 import typer
 
+from common.clock import SystemClock, trading_date
+from scripts import seed_catalogue
+from scripts.demo_client import Client, DemoFailed, Refused
 from scripts.platform_state import data_directory
-from scripts.saras_cli.gateway import API, Gateway, Problem, connected
-from scripts.saras_cli.output import AsJson, answer, command, facts, note, progress
+from scripts.saras_cli.gateway import API, TIMEOUT_S, Gateway, Problem, connected
+from scripts.saras_cli.output import AsJson, Refusal, answer, command, facts, note, progress, table
 
 USERS_MAX = 200
 PASSWORD_BYTES = 18
@@ -38,6 +43,28 @@ def users(
     if is_new:
         told["password"] = shown["password, shown this once"] = password
     answer(as_json, told, facts("Demo users", shown))
+
+
+@app.command()
+@command
+def catalogue(as_json: AsJson = False) -> None:
+    """The catalogue of published smallcases; what exists by name is left alone. Takes an administrator."""
+    with connected() as admin:
+        try:
+            made = asyncio.run(_catalogue(admin.url, admin.access_token))
+        except Refused as refused:
+            raise Refusal(str(refused), refused.code) from None
+        except DemoFailed as failed:
+            raise Refusal(f"not all were made: {failed}") from None
+    rows = [(name, "made" if is_new else "was there") for name, is_new in made.items()]
+    answer(as_json, {"made": made}, table("Smallcases", ("name", ""), rows))
+
+
+async def _catalogue(url: str, token: str) -> dict[str, bool]:
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
+        client = Client(http)
+        client.act_with(token)
+        return await seed_catalogue.seed(client, trading_date(SystemClock().now()))
 
 
 def _address(number: int) -> str:

@@ -4,6 +4,7 @@ Every order goes through the acceptance of the user's own orders; the audit log 
 administrator.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 import typer
 from rich.console import Console
 
+from common.clock import SystemClock, trading_date
 from scripts.saras_cli import order_list
 from scripts.saras_cli.gateway import API, Gateway, Problem, connected
 from scripts.saras_cli.order_list import OrderList, Row
@@ -94,6 +96,75 @@ def from_list(
     if not path.is_file():
         raise typer.BadParameter(f"there is no file {path}")
     _carry_out(order_list.parse(path.read_bytes()), place=place, reason=reason, yes=yes, as_json=as_json)
+
+
+@app.command("smallcase")
+@command
+def smallcase(
+    smallcase_id: Annotated[UUID, typer.Argument(help="One that you may see.")],
+    amount: Annotated[str, typer.Argument(help="Rupees for each user, charges included.")],
+    users: Annotated[list[str], typer.Argument(help="E-mail addresses or ids.")],
+    place: Place = False,
+    reason: Why = REASON_DEFAULT,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """The shares of a whole smallcase for each user: the plan of a first purchase now, all of a user's orders or none.
+
+    They are shares in the portfolio, not an investment that follows the smallcase: that a user starts himself. The same
+    smallcase, version and amount is placed for a user once a day.
+    """
+    with connected() as gateway:
+        plan = gateway.get(f"{API}/smallcases/{smallcase_id}/plan", amount=amount)
+        ids = _resolve(gateway, {user.lower() for user in users}, quiet=as_json)
+        if strangers := sorted(user for user, found in ids.items() if found is None):
+            raise Refusal(f"no such user: {', '.join(strangers)}; nothing was placed", "user_not_found")
+        if place:
+            confirm(f"Place {len(plan['orders'])} orders for each of {len(ids)} users?", yes=yes)
+        results = []
+        with progress(quiet=as_json) as bar:
+            for user, user_id in bar.track(ids.items(), description="users"):
+                results.append(_basket(gateway, plan, user, str(user_id), reason, place=place))
+    told = {"smallcase_id": plan["smallcase_id"], "version": plan["version"], "placed": place, "results": results}
+
+    def show(console: Console) -> None:
+        shares = [(row["side"], row["tradingsymbol"], row["quantity"], row["price"]) for row in plan["orders"]]
+        table(f"Plan of version {plan['version']} for {amount}", ("side", "share", "units", "price"), shares)(console)
+        rows = [(row["user"], row["status"], row["code"], row["detail"]) for row in results]
+        table("Placed" if place else "Looked at only; add --place to place", ("user", "", "", ""), rows)(console)
+
+    answer(as_json, told, show)
+    if any(row["status"] == "refused" for row in results):
+        raise typer.Exit(REFUSED)
+
+
+def _basket(
+    gateway: Gateway, plan: dict[str, Any], user: str, user_id: str, reason: str, *, place: bool
+) -> dict[str, Any]:
+    orders = [
+        {name: row[name] for name in ("exchange", "tradingsymbol", "side", "quantity")} | {"confirm_duplicate": True}
+        for row in plan["orders"]
+    ]
+    body = {"user_id": user_id, "orders": orders, "atomic": True}
+    seed = f"{plan['smallcase_id']}:{plan['version']}:{plan['amount']}:{user_id}:{trading_date(SystemClock().now())}"
+    key = f"smallcase-{hashlib.sha256(seed.encode()).hexdigest()}"
+    said: dict[str, Any] = {"user": user, "status": "would be accepted", "code": None, "detail": None}
+    try:
+        if place:
+            _, repeated = gateway.post_once(ORDERS, {**body, "reason": reason}, key)
+            return {**said, "status": "placed before" if repeated else "accepted"}
+        judged = gateway.post(f"{ORDERS}/preview", body)["results"]
+    except Problem as problem:
+        if problem.code == "idempotency_key_reused":
+            # Prices have moved, so today's second plan has other units: the first one stands.
+            return {**said, "status": "placed before", "detail": "earlier today, at that moment's prices"}
+        if problem.status in (401, 403) and problem.code != "kyc_required":
+            raise
+        return {**said, "status": "refused", "code": problem.code, "detail": str(problem)}
+    refused = [row for row in judged if row["code"] not in (None, "not_attempted")]
+    return (
+        {**said, "status": "refused", "code": refused[0]["code"], "detail": refused[0]["detail"]} if refused else said
+    )
 
 
 def _carry_out(wanted: OrderList, *, place: bool, reason: str, yes: bool, as_json: bool) -> None:
