@@ -13,6 +13,8 @@ from notification_service.providers.chat import ChatNotAllowed, parse_chat
 from notification_service.retrying import Pauses
 
 NAME = "notification-service"
+STEPS_MAX = 10
+"""How many waits one call to a provider may have."""
 
 PUSH_HOSTS = (
     "fcm.googleapis.com",
@@ -117,9 +119,9 @@ class Settings(ServiceSettings):
                 parse_chat(chat, webhook_hosts=self.webhook_hosts, plain_http=self.in_development)
             except ChatNotAllowed as error:
                 raise ValueError(f"operators_chat: {error}") from None
-        # No step of a call waits longer, and none has more than this many steps.
-        if self.lease_seconds < 6 * self.provider_timeout_seconds:
-            raise ValueError("lease_seconds must be at least six times provider_timeout_seconds")
+        # A mail to a server with TLS and a login takes ten steps.
+        if self.lease_seconds < STEPS_MAX * self.provider_timeout_seconds:
+            raise ValueError(f"lease_seconds must be at least {STEPS_MAX} times provider_timeout_seconds")
         return self
 
     @property

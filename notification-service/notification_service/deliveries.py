@@ -73,6 +73,8 @@ def claim(session: Session, channel: Channel, settings: Settings, now: datetime)
             ~Delivery.digest,
             Delivery.due_at <= now,
             Delivery.provider.not_in(resting),
+            # What a later release has queued waits for it, and keeps nothing behind it waiting.
+            Delivery.kind.in_(tuple(Kind)),
         )
         .order_by(Delivery.due_at)
         .limit(1)

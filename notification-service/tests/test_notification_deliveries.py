@@ -209,6 +209,17 @@ def test_news_that_are_too_old_are_not_sent(
     assert mails.taken == []
 
 
+def test_a_kind_of_a_later_release_waits_for_it_and_blocks_nothing(
+    desk: Desk, mails: MailServer, consume: Consume, order_updated: Make
+) -> None:
+    consume(order_updated())
+    with desk.db.transaction() as session:
+        session.execute(sa.update(Delivery).values(kind="kind_of_tomorrow"))
+    consume(order_updated())
+    assert deliver(desk, Channel.EMAIL) == 1
+    assert statuses(desk.db) == {"queued": 1, "sent": 1}
+
+
 # --- a worker that dies ---------------------------------------------------------------------------------------------------
 
 
