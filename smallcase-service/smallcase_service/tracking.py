@@ -129,8 +129,9 @@ def _benchmark(wanted: str, closes: Closes, found: Mapping[Key, History], length
         if length and np.all(np.isfinite(values)):
             note = None if name == wanted else f"{wanted} has no candles here; {name} stands in for it"
             return Benchmark(wanted, name, note, values)
-    known = [
-        key[1] for key, history in found.items() if key[0] == BENCHMARK_EXCHANGE and key[1] == wanted and history.days
-    ]
-    note = "its candles do not reach back to the first day" if known else f"{wanted} has no candles here"
+    history = found[BENCHMARK_EXCHANGE, wanted]
+    if not history.is_complete:
+        note = "its candles are still being read; ask again in a moment"
+    else:
+        note = "its candles do not reach back to the first day" if history.days else f"{wanted} has no candles here"
     return Benchmark(wanted, None, note, None)

@@ -118,6 +118,8 @@ def test_candles_that_still_arrive_are_said(
     charted.candles["NSE", "ITC"] = History(whole.days[:700], whole.closes_paise[:700], whole.volumes[:700], False)
     body = get(client, mine, f"{path}/performance")
     assert (body["state"], body["as_of"]) == ("collecting", whole.days[699].isoformat())
+    charted.candles["NSE", "NIFTY 50"] = History((), (), (), False)
+    assert "still being read" in get(client, mine, f"{path}/performance")["benchmark"]["note"]
     charted.candles.clear()
     assert get(client, mine, f"{path}/performance")["state"] == "collecting"
 
