@@ -1,10 +1,10 @@
-"""Facts of portfolio-service and trade-executor that the read model is built from."""
+"""Facts of portfolio-service, smallcase-service and trade-executor that the read model is built from."""
 
 from sqlalchemy.orm import Session
 
 from analytics_service import service
 from common.consumers import Handlers
-from common.events import CashMoved, Envelope, OrderUpdated, OrderWorking
+from common.events import BasketUpdated, CashMoved, Envelope, OrderUpdated, OrderWorking
 
 
 def order_updated(session: Session, event: OrderUpdated, _: Envelope) -> None:
@@ -22,4 +22,14 @@ def order_working(session: Session, event: OrderWorking, _: Envelope) -> None:
     service.book_block(session, event)
 
 
-HANDLERS: Handlers = {OrderUpdated: order_updated, CashMoved: cash_moved, OrderWorking: order_working}
+def basket_updated(session: Session, event: BasketUpdated, _: Envelope) -> None:
+    """Book what has become of a basket order."""
+    service.book_basket(session, event)
+
+
+HANDLERS: Handlers = {
+    OrderUpdated: order_updated,
+    CashMoved: cash_moved,
+    OrderWorking: order_working,
+    BasketUpdated: basket_updated,
+}

@@ -100,6 +100,30 @@ class OrderBlock(Base):
     occurred_at: Mapped[datetime]
 
 
+class BasketFact(Base):
+    """The newest state of a basket order of a smallcase: what was bought and sold for an investment."""
+
+    __tablename__ = "basket_fact"
+    __table_args__ = (
+        Index("ix_basket_fact_user_id", "user_id"),
+        Index("ix_basket_fact_smallcase_id", "smallcase_id"),
+    )
+
+    basket_order_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID]
+    investment_id: Mapped[UUID]
+    smallcase_id: Mapped[UUID]
+    smallcase_name: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    orders: Mapped[int]
+    orders_filled: Mapped[int]
+    bought_paise: Mapped[int] = mapped_column(Paise)
+    sold_paise: Mapped[int] = mapped_column(Paise)
+    charges_paise: Mapped[int] = mapped_column(Paise)
+    occurred_at: Mapped[datetime]
+
+
 class ImportedPortfolio(Base):
     """A portfolio that a user holds elsewhere and brought by file; it has no cash and is in no ledger."""
 

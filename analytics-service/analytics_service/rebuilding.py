@@ -18,13 +18,13 @@ from analytics_service.models_derived import DERIVED_FROM_FACTS
 from analytics_service.valuing import bring_up_to_date
 from common.catching_up import BEGINNING
 from common.db import Database, run_in_transaction
-from common.events import CashMoved, Envelope, OrderUpdated, OrderWorking, sources_of
+from common.events import BasketUpdated, CashMoved, Envelope, OrderUpdated, OrderWorking, sources_of
 from common.logging import get_logger
 from common.outbox_reading import BODIES_MAX, GRACE_MIN_S, PAGE_MAX, OutboxSource, Position
 
 log = get_logger(__name__)
 
-EVENTS = (OrderUpdated, CashMoved, OrderWorking)
+EVENTS = (OrderUpdated, CashMoved, OrderWorking, BasketUpdated)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def _book(session: Session, envelope: Envelope) -> None:
         service.book_cash(session, event, repair=True)
     elif isinstance(event, OrderWorking):
         service.book_block(session, event)
+    elif isinstance(event, BasketUpdated):
+        service.book_basket(session, event)
 
 
 def _value_all(db: Database) -> int:

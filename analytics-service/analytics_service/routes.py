@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from analytics_service import smallcase_results
 from analytics_service.answers import (
     benchmark_answer,
     contribution_answer,
@@ -11,9 +12,9 @@ from analytics_service.answers import (
     returns_answer,
     risk_answer,
 )
-from analytics_service.asking import OWN, FormatQuery, ViewDep, WholeViewDep, shown
+from analytics_service.asking import OWN, FormatQuery, Subject, ViewDep, WholeViewDep, shown
 from analytics_service.pictures import PARTS
-from analytics_service.schemas import PlatformAnalytics, UserAnalytics
+from analytics_service.schemas import PlatformAnalytics, SmallcasesAnswer, SmallcaseView, UserAnalytics
 from analytics_service.schemas_performance import (
     AllocationAnswer,
     BenchmarkAnswer,
@@ -108,6 +109,13 @@ def history(
 def page(view: ViewDep) -> Response:
     """All charts on one self-contained HTML page."""
     return shown(view, "html", "Portfolio", PARTS, lambda: None)
+
+
+@router.get("/smallcases", responses=OWN)
+def smallcases(session: SessionDep, subject: Subject) -> SmallcasesAnswer:
+    """What was put into smallcases and taken out, by investment."""
+    items = [SmallcaseView.of(sums) for sums in smallcase_results.of_user(session, subject)]
+    return SmallcasesAnswer(user_id=subject, items=items)
 
 
 @router.get("/platform")

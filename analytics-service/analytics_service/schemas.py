@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, PlainSerializer
 
 from analytics_service.schemas_performance import PerformanceBlock
+from analytics_service.smallcase_results import Baskets
 from analytics_service.summaries import PlatformSummary, ShareSummary, ShareVolume, Traded, UserSummary
 from common.clock import to_ist
 from common.money import SignedRupees
@@ -110,6 +111,46 @@ class ShareVolumeView(BaseModel):
         )
 
 
+class SmallcaseView(BaseModel):
+    """What basket orders of a smallcase bought and sold; `investment_id` is null for all investments together."""
+
+    smallcase_id: UUID
+    smallcase_name: str
+    investment_id: UUID | None
+    investors: int
+    baskets: int
+    orders: int
+    orders_filled: int
+    bought: SignedRupees
+    sold: SignedRupees
+    net_invested: SignedRupees
+    charges: SignedRupees
+
+    @classmethod
+    def of(cls, sums: Baskets) -> Self:
+        """From paise."""
+        return cls(
+            smallcase_id=sums.smallcase_id,
+            smallcase_name=sums.smallcase_name,
+            investment_id=sums.investment_id,
+            investors=sums.investors,
+            baskets=sums.baskets,
+            orders=sums.orders,
+            orders_filled=sums.orders_filled,
+            bought=sums.bought_paise,
+            sold=sums.sold_paise,
+            net_invested=sums.bought_paise - sums.sold_paise,
+            charges=sums.charges_paise,
+        )
+
+
+class SmallcasesAnswer(BaseModel):
+    """A user's investments in smallcases. What each is worth now is at /api/v1/smallcases."""
+
+    user_id: UUID
+    items: list[SmallcaseView]
+
+
 class AggregationView(BaseModel):
     """Users' orders that went to the broker in blocks; `ratio` is legs per block, null before the first."""
 
@@ -130,6 +171,7 @@ class PlatformAnalytics(BaseModel):
     reject_rate: float | None
     """Rejected orders of all orders."""
     aggregation: AggregationView
+    top_smallcases: list[SmallcaseView]
 
     @classmethod
     def of(cls, summary: PlatformSummary, as_of: datetime) -> Self:
@@ -145,4 +187,5 @@ class PlatformAnalytics(BaseModel):
             reject_reasons=summary.reject_reasons,
             reject_rate=summary.orders_by_status.get("REJECTED", 0) / orders if orders else None,
             aggregation=AggregationView(user_legs=together.user_legs, blocks=together.blocks, ratio=together.ratio),
+            top_smallcases=[SmallcaseView.of(sums) for sums in summary.top_smallcases],
         )

@@ -3,8 +3,8 @@
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
-from analytics_service.models import CashFlow, OrderBlock, OrderFact, Trade
-from common.events import CashMoved, OrderUpdated, OrderWorking
+from analytics_service.models import BasketFact, CashFlow, OrderBlock, OrderFact, Trade
+from common.events import BasketUpdated, CashMoved, OrderUpdated, OrderWorking
 
 
 def book_order(session: Session, event: OrderUpdated, *, repair: bool = False) -> None:
@@ -74,6 +74,34 @@ def book_block(session: Session, event: OrderWorking) -> None:
         order_id=event.order_id, block_id=event.block_id, occurred_at=event.occurred_at
     )
     session.execute(statement.on_conflict_do_nothing())
+
+
+def book_basket(session: Session, event: BasketUpdated) -> None:
+    """Keep the newest state of a basket order. Told twice at one instant it is the same."""
+    statement = insert(BasketFact).values(
+        basket_order_id=event.basket_order_id,
+        user_id=event.user_id,
+        investment_id=event.investment_id,
+        smallcase_id=event.smallcase_id,
+        smallcase_name=event.smallcase_name,
+        kind=event.kind,
+        status=event.status,
+        orders=event.orders,
+        orders_filled=event.orders_filled,
+        bought_paise=event.bought_paise,
+        sold_paise=event.sold_paise,
+        charges_paise=event.charges_paise,
+        occurred_at=event.occurred_at,
+    )
+    new = statement.excluded
+    columns = [column.name for column in BasketFact.__table__.columns if not column.primary_key]
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[BasketFact.basket_order_id],
+            set_={name: new[name] for name in columns},
+            where=BasketFact.occurred_at <= new.occurred_at,
+        )
+    )
 
 
 def _once(statement: Insert, table: type[Trade] | type[CashFlow], repair: bool) -> Insert:

@@ -7,7 +7,9 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from analytics_service import smallcase_results
 from analytics_service.models import CashFlow, OrderBlock, OrderFact, Trade
+from analytics_service.smallcase_results import Baskets
 
 TOP_DEFAULT = 10
 TOP_MAX = 100
@@ -92,6 +94,7 @@ class PlatformSummary:
     top_shares: list[ShareVolume]
     reject_reasons: dict[str, int]
     aggregation: Aggregation
+    top_smallcases: list[Baskets]
 
 
 def _sum(column: InstrumentedAttribute[int], *conditions: ColumnElement[bool]) -> ColumnElement[int]:
@@ -182,6 +185,7 @@ def platform_summary(session: Session, *, since: date | None = None, top: int = 
         top_shares=[ShareVolume(*row) for row in shares],
         reject_reasons=dict(reasons.all()),
         aggregation=_aggregation(session, since),
+        top_smallcases=smallcase_results.of_platform(session, since, top),
     )
 
 

@@ -62,7 +62,7 @@ def outboxes(order_updated: Callable[..., OrderUpdated]) -> dict[str, Outbox]:
             )
         )  # fmt: skip
         blocks.append(OrderWorking(order_id=order["order_id"], block_id=UUID(int=number // 10 + 1), occurred_at=AT))
-    return {"portfolio-service": Outbox(facts), "trade-executor": Outbox(blocks)}
+    return {"portfolio-service": Outbox(facts), "trade-executor": Outbox(blocks), "smallcase-service": Outbox([])}
 
 
 def rows(db: Database) -> dict[str, list[tuple[Any, ...]]]:

@@ -1,7 +1,7 @@
 """/api/v1/analytics over a real database: who may see what, and what the figures are."""
 
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,11 +13,12 @@ from analytics_service.config import NAME, Settings
 from common.auth import Authenticator
 from common.clock import FixedClock
 from common.db import Database
-from common.events import CashMoved, OrderUpdated, OrderWorking
+from common.events import BasketUpdated, CashMoved, OrderUpdated, OrderWorking
 from common.testing import client_for
 
 PATH = "/api/v1/analytics"
 PLATFORM = f"{PATH}/platform"
+START = datetime(2026, 11, 23, 4, 30, tzinfo=UTC)
 Make = Callable[..., OrderUpdated]
 Consume = Callable[..., UUID]
 Headers = Callable[..., dict[str, str]]
@@ -138,6 +139,7 @@ def test_platform_counts_all_users(client: TestClient, auth_headers: Headers) ->
         "reject_reasons": {"rms_margin": 1},
         "reject_rate": 0.25,
         "aggregation": {"user_legs": 0, "blocks": 0, "ratio": None},
+        "top_smallcases": [],
     }
 
 
@@ -165,6 +167,39 @@ def test_platform_counts_users_orders_per_block(
     recent = client.get(PLATFORM, headers=headers, params={"since": "2026-11-21"}).json()["aggregation"]
     assert whole == {"user_legs": 5, "blocks": 2, "ratio": 2.5}
     assert recent == {"user_legs": 2, "blocks": 1, "ratio": 2.0}
+
+
+def test_smallcases_are_summed_by_investment_and_by_smallcase(
+    client: TestClient, auth_headers: Headers, consume: Consume, user_id: UUID
+) -> None:
+    smallcase_id, other_user = uuid4(), uuid4()
+    investments = {user_id: uuid4(), other_user: uuid4()}
+
+    def tell(who: UUID, minutes: int, basket: UUID | None = None, **fields: Any) -> None:
+        consume(
+            BasketUpdated(
+                basket_order_id=basket or uuid4(), user_id=who, investment_id=investments[who],
+                smallcase_id=smallcase_id, smallcase_name="Banks", occurred_at=START + timedelta(minutes=minutes),
+                **{"kind": "INVEST", "status": "filled", "orders": 2, "orders_filled": 2, "bought_paise": 1_000_00,
+                   "sold_paise": 0, "charges_paise": 5_00, **fields},
+            )
+        )  # fmt: skip
+
+    mended = uuid4()
+    tell(user_id, 2, mended, orders_filled=2)
+    tell(user_id, 1, mended, status="needs_repair", orders_filled=1, bought_paise=500_00)  # an older word comes later
+    tell(user_id, 3, kind="PARTIAL_EXIT", bought_paise=0, sold_paise=300_00)
+    tell(other_user, 4)
+    [mine] = client.get(f"{PATH}/smallcases", headers=auth_headers(user_id)).json()["items"]
+    assert mine == {
+        "smallcase_id": str(smallcase_id), "smallcase_name": "Banks", "investment_id": str(investments[user_id]),
+        "investors": 1, "baskets": 2, "orders": 4, "orders_filled": 4, "bought": "1000.00", "sold": "300.00",
+        "net_invested": "700.00", "charges": "10.00",
+    }  # fmt: skip
+    [all_of_it] = client.get(PLATFORM, headers=auth_headers(roles=("ops",))).json()["top_smallcases"]
+    assert (all_of_it["investors"], all_of_it["bought"], all_of_it["investment_id"]) == (2, "2000.00", None)
+    foreign = client.get(f"{PATH}/smallcases", headers=auth_headers(), params={"user_id": str(user_id)})
+    assert foreign.status_code == 404
 
 
 def test_platform_is_for_operators(client: TestClient, auth_headers: Headers) -> None:

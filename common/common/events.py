@@ -304,7 +304,7 @@ class BasketUpdated(Event):
     """All legs of a basket order have ended, or the basket was refused after its request had been taken."""
 
     producers = ("smallcase-service",)
-    consumers = ("notification-service",)
+    consumers = ("notification-service", "analytics-service")
 
     basket_order_id: UUID
     user_id: UUID

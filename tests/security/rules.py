@@ -656,7 +656,7 @@ OUTBOX_READERS: dict[str, dict[str, str]] = {
         "notification-service": "TradingHalted",
     },
     routing.ANALYTICS: {"notification-service": "ReportReady"},
-    routing.SMALLCASE: {"notification-service": "BasketUpdated"},
+    routing.SMALLCASE: {"notification-service": "BasketUpdated", "analytics-service": "BasketUpdated"},
 }
 """Rooms that read another room's outbox again, with a type of event each may read."""
 
@@ -716,6 +716,7 @@ FOREIGN_IDS: dict[tuple[str, str, str], int] = {
         )
         for parameter in ("user_id", "portfolio_id")
     },
+    ("GET", f"{V1}/analytics/smallcases", "user_id"): 404,
     ("GET", f"{V1}/analytics/reports", "cursor"): 200,
     ("GET", f"{V1}/analytics/imports", "cursor"): 200,
     ("POST", f"{V1}/analytics/reports", "portfolio_id"): 404,
