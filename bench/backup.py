@@ -116,7 +116,12 @@ def load(urls: dict[str, str], orders: int) -> None:
     try:
         _accept(portfolio)
         with portfolio.transaction() as session:
-            envelopes = [envelope_of(row) for row in session.execute(sa.select(outbox).order_by(outbox.c.id))]
+            envelopes = [
+                envelope_of(row)
+                for row in session.execute(
+                    sa.select(outbox).where(outbox.c.type == "OrderAccepted").order_by(outbox.c.id)
+                )
+            ]
             session.execute(sa.update(outbox).values(sent_at=sa.func.clock_timestamp()))
         for start in range(0, len(envelopes), BATCH):
             handle(executor, EXECUTOR, trade_executor.consumers.HANDLERS, envelopes[start : start + BATCH])
