@@ -117,6 +117,11 @@ def thinned(values: Floats, most: int) -> Sequence[int]:
     return [int(at) for at in np.unique(np.concatenate((even, [np.argmin(values), np.argmax(values)])))]
 
 
+def percent_points(value: float) -> str:
+    """A ratio as percent with one decimal and no sign before a zero: `-1.4`, `0.0`."""
+    return f"{round(value * 100, 1) + 0.0:.1f}"
+
+
 def short_rupees(value: float) -> str:
     """Rupees in lakh and crore, as India reads large sums: `₹1.5 Cr`."""
     for size, word in ((1e7, " Cr"), (1e5, " L"), (1e3, " k")):

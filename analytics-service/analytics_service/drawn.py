@@ -9,11 +9,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from analytics_service.charts import BarChart, Chart, HeatChart, TimeChart, as_text, short_rupees, thinned
+from analytics_service.charts import (
+    BarChart,
+    Chart,
+    HeatChart,
+    TimeChart,
+    as_text,
+    percent_points,
+    short_rupees,
+    thinned,
+)
 
 WIDTH_IN, HEIGHT_IN, HEIGHT_A_ROW_IN = 5.0, 2.5, 0.23
 PAPER_WIDTH_IN, PAPER_HEIGHT_IN, PAPER_HEAT_WIDTH_IN = 3.5, 2.0, 7.1
-"""Half of a page's width, where text keeps the size it is drawn in; a heat map takes all of it."""
+"""Half of a page's width, where text keeps the size it is drawn in; a heat map takes all of it everywhere."""
 POINTS_MAX = 700
 PNG_DPI = 200
 INK, FAINT, GRID, OWN, REFERENCE, GAIN, LOSS = (
@@ -62,7 +71,7 @@ def _figure(chart: Chart, colours: Mapping[str, str], *, on_paper: bool = False)
     from matplotlib.figure import Figure
 
     width, height = (PAPER_WIDTH_IN, PAPER_HEIGHT_IN) if on_paper else (WIDTH_IN, HEIGHT_IN)
-    if on_paper and isinstance(chart, HeatChart):
+    if isinstance(chart, HeatChart):
         width = PAPER_HEAT_WIDTH_IN
     if isinstance(chart, BarChart):
         height = max(1.2, 0.55 + HEIGHT_A_ROW_IN * len(chart.labels))
@@ -149,7 +158,7 @@ def _draw_heat(axes: Any, chart: HeatChart, paint: _Paint) -> None:
             colour = paint(GAIN if cell >= 0 else LOSS)
             strength = 0.08 + 0.5 * min(1.0, abs(cell) / reach)
             axes.add_patch(Rectangle((column + 0.03, row + 0.05), 0.94, 0.9, color=colour, alpha=strength, linewidth=0))
-            axes.text(column + 0.5, row + 0.52, f"{cell * 100:.1f}", ha="center", va="center", fontsize=6.5,
+            axes.text(column + 0.5, row + 0.52, percent_points(cell), ha="center", va="center", fontsize=6.5,
                       color=paint(INK))  # fmt: skip
     axes.set_xlim(0, len(chart.columns))
     axes.set_ylim(len(chart.rows), 0)

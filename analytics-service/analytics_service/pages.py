@@ -105,7 +105,9 @@ def report(
 ) -> str:
     """A report without scripts; `on_paper` for the PDF, whose maker knows neither variables nor dark."""
     shown = [
-        {**_described(chart), "svg": drawn.svg_of(chart, on_paper=on_paper)} for chart in charts if not is_empty(chart)
+        {**_described(chart), "svg": drawn.svg_of(chart, on_paper=on_paper), "wide": chart.key in REPORT_WIDE}
+        for chart in charts
+        if not is_empty(chart)
     ]
     return (
         _environment()

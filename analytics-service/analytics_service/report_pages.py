@@ -15,7 +15,7 @@ from analytics_service.trade_statistics import statistics
 from common.money import indian_rupees, rupees_decimal
 
 DAY = "%d %b %Y"
-LOTS_SHOWN_MAX, LOTS_PRINTED_MAX = 1_000, 250
+LOTS_SHOWN_MAX, LOTS_PRINTED_MAX = 500, 250
 """Lots in an HTML report and in a PDF (laying out long tables is slow); the spreadsheets hold all."""
 TERMS = {"SHORT": "Short term", "LONG": "Long term", "INTRADAY": "Intraday"}
 BASIS = (
