@@ -22,7 +22,7 @@ from analytics_service.charts import (
 
 WIDTH_IN, HEIGHT_IN, HEIGHT_A_ROW_IN = 5.0, 2.5, 0.23
 PAPER_WIDTH_IN, PAPER_HEIGHT_IN, PAPER_HEAT_WIDTH_IN = 3.5, 2.0, 7.1
-"""Half of a page's width, where text keeps the size it is drawn in; a heat map takes all of it everywhere."""
+"""Half of a page's width, where text keeps the size it is drawn in; a heat map takes all of it."""
 POINTS_MAX = 700
 PNG_DPI = 200
 INK, FAINT, GRID, OWN, REFERENCE, GAIN, LOSS = (
@@ -71,7 +71,7 @@ def _figure(chart: Chart, colours: Mapping[str, str], *, on_paper: bool = False)
     from matplotlib.figure import Figure
 
     width, height = (PAPER_WIDTH_IN, PAPER_HEIGHT_IN) if on_paper else (WIDTH_IN, HEIGHT_IN)
-    if isinstance(chart, HeatChart):
+    if on_paper and isinstance(chart, HeatChart):
         width = PAPER_HEAT_WIDTH_IN
     if isinstance(chart, BarChart):
         height = max(1.2, 0.55 + HEIGHT_A_ROW_IN * len(chart.labels))
