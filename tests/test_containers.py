@@ -158,7 +158,7 @@ def test_every_metric_asked_for_exists() -> None:
     known |= {
         family.name + suffix for family in METRICS.collect() for suffix in ("", "_total", "_bucket", "_sum", "_count")
     }
-    asked = {name: expr for name, expr in dashboards.queries()}
+    asked = dict(dashboards.queries())
     rules = yaml.safe_load((ROOT / "infra/prometheus/alerts.yml").read_text())
     asked |= {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
     unknown = {name: sorted(set(METRIC.findall(expr)) - known) for name, expr in asked.items()}

@@ -152,7 +152,9 @@ def revoke_sessions(session: Session, user_id: UUID, *, reason: str, now: dateti
 
 def revoke_all(session: Session, *, reason: str, now: datetime) -> int:
     """End the sessions of everybody; answers how many were live. After a restore: what was ended since would live again."""
-    statement = update(AuthSession).where(AuthSession.revoked_at.is_(None)).values(revoked_at=now, revoked_reason=reason)
+    statement = (
+        update(AuthSession).where(AuthSession.revoked_at.is_(None)).values(revoked_at=now, revoked_reason=reason)
+    )
     return len(session.execute(statement.returning(AuthSession.id)).all())
 
 
