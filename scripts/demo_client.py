@@ -13,6 +13,8 @@ TIMEOUT_S = 30.0
 RETRY_PAUSE_S = 0.25
 RETRIES_MAX = 240
 """Long enough to live through a restart of the platform; every repeated POST carries its first Idempotency-Key."""
+RETRIED = (429, 503, 504)
+"""Answers after which the same request may be sent again; it carries the same key, so it acts once."""
 POLL_S = 1.0
 
 
@@ -85,7 +87,7 @@ class Client:
             except httpx.TransportError:
                 await asyncio.sleep(RETRY_PAUSE_S)
                 continue
-            if answer.status_code in (429, 503):
+            if answer.status_code in RETRIED:
                 await asyncio.sleep(min(float(answer.headers.get("Retry-After", RETRY_PAUSE_S)), 5.0))
                 continue
             if answer.is_success:
