@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ from common.money import InvalidAmount, paise_from_broker
 from market_data_service.config import NAME
 from market_data_service.instruments import Key, format_key, parse_key
 from market_data_service.prices import DayQuote, LastPrice
-from market_data_service.source import BrokerReadFailed, DayCandle, NoBrokerSession
+from market_data_service.source import BrokerReadFailed, DayCandle, IntradayCandle, NoBrokerSession
 
 log = get_logger(__name__)
 
@@ -161,6 +161,25 @@ class KiteQuoteSource:
                     volume=int(row["volume"]),
                 )
                 for row in rows
+            ]
+
+        return self._call("candles", self._candle_pace, read)
+
+    def intraday_candles(
+        self, instrument_token: int, interval: str, first: date, last: date
+    ) -> Sequence[IntradayCandle]:
+        def read(kite: KiteConnect) -> list[IntradayCandle]:
+            begin, end = f"{first.isoformat()} 00:00:00", f"{last.isoformat()} 23:59:59"
+            return [
+                IntradayCandle(
+                    at=row["date"].astimezone(UTC),
+                    open_paise=paise_from_broker(row["open"]),
+                    high_paise=paise_from_broker(row["high"]),
+                    low_paise=paise_from_broker(row["low"]),
+                    close_paise=paise_from_broker(row["close"]),
+                    volume=int(row["volume"]),
+                )
+                for row in kite.historical_data(instrument_token, begin, end, interval)
             ]
 
         return self._call("candles", self._candle_pace, read)

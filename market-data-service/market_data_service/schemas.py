@@ -163,6 +163,30 @@ class CandlesAnswer(BaseModel):
     candles: list[CandleAnswer]
 
 
+class IntradayCandleAnswer(BaseModel):
+    """One interval, from `time` (IST) on: prices in rupees, volume in shares."""
+
+    time: str
+    open: SignedRupees
+    high: SignedRupees
+    low: SignedRupees
+    close: SignedRupees
+    volume: int
+
+
+class IntradayCandlesAnswer(BaseModel):
+    """Candles of an interval within days, oldest first; asked of the broker every time, never stored."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    exchange: str
+    tradingsymbol: str
+    interval: str
+    first: date = Field(serialization_alias="from")
+    last: date = Field(serialization_alias="to")
+    candles: list[IntradayCandleAnswer]
+
+
 class DayAnswer(BaseModel):
     """A day that is not like others; hours are IST and null for a session whose hour is not announced."""
 

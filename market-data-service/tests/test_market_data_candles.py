@@ -193,7 +193,7 @@ def test_a_user_reads_candles_in_rupees(client: TestClient, user: dict[str, str]
     [
         ("NSE/NOSUCH", {}, 404, "unknown_instrument"),
         ("MCX/GOLD", {}, 404, "unknown_instrument"),
-        ("NSE/INFY", {"interval": "minute"}, 422, "invalid_request"),
+        ("NSE/INFY", {"interval": "2minute"}, 422, "invalid_request"),
         ("NSE/INFY", {"from": "yesterday"}, 422, "invalid_request"),
         ("NSE/INFY", {"from": "2026-11-20", "to": "2026-11-10"}, 422, "invalid_span"),
         ("NSE/INFY", {"from": "2000-01-01"}, 422, "invalid_span"),
