@@ -215,7 +215,7 @@ def _printed(html: str) -> bytes:
     """The report as PDF; raises PdfUnavailable where the libraries of WeasyPrint (Pango) are not installed."""
     try:
         from weasyprint import HTML  # a second, and system libraries that only this needs
-    except OSError as error:
+    except (OSError, ImportError) as error:
         log.warning("report.no_pdf", error=str(error).split("\n", 1)[0])
         raise PdfUnavailable("PDFs cannot be made here at the moment; ask for the report as html.") from None
     made = HTML(string=html, url_fetcher=_fetch_nothing).write_pdf()

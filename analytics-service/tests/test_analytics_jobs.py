@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
@@ -118,6 +119,18 @@ def test_every_report_is_made_and_announced_once(
         ("ReportReady", report_id, str(user_id))
     ]
     assert loop.work(desk) == 0
+
+
+@pytest.mark.usefixtures("story")
+def test_without_a_pdf_library_the_report_fails_with_its_reason(
+    reader: Reader, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    report_id = reader.ask(kind="portfolio", format="pdf").json()["job_id"]
+    loop.work(desk)
+    failed = reader.get(f"/reports/{report_id}").json()
+    assert (failed["state"], failed["problem_code"]) == ("FAILED", "pdf_unavailable")
+    assert "html" in failed["problem"]
 
 
 @pytest.mark.usefixtures("story")
