@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from api_gateway import routing
+from common.events import REGISTRY
 from common.testing import ROOMS
 from tests.security.house import House
 from tests.security.matrix import (
@@ -219,6 +220,10 @@ def test_a_room_reads_of_another_s_outbox_what_is_meant_for_it(house: House) -> 
                     params={"type": event, "after": "2026-01-01T00:00:00+00:00"},
                     headers={"Authorization": f"Bearer {token}"},
                 )
-                if answer.status_code != (200 if readers.get(caller) == event else 403):
+                stated = REGISTRY[event]
+                meant = room in stated.producers and caller in stated.consumers
+                if answer.status_code != (200 if meant else 403):
                     wrong.append(f"{caller} reads {event} at {room}: {answer.status_code}")
+                if readers.get(caller) == event and not meant:
+                    wrong.append(f"{event} of {room} is not meant for {caller}")
     assert wrong == []
