@@ -18,6 +18,7 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="@ROOM@" org.opencontainers.image.licenses="MIT"
+@LIBRARIES@
 # A number, so that Kubernetes can see that it is not root; nothing in the image belongs to it but the folder for data.
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin saras \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/saras

@@ -17,6 +17,8 @@ class Room:
     prefix: str
     port: int
     health: str = "health/ready"
+    libraries: tuple[str, ...] = ()
+    """Debian packages that a Python library of the room needs at run time."""
 
     @property
     def package(self) -> str:
@@ -32,7 +34,13 @@ ROOMS = (
     Room("smallcase-service", "SMALLCASE_", 8003),
     Room("trade-executor", "EXECUTOR_", 8004),
     Room("notification-service", "NOTIFICATION_", 8005),
-    Room("analytics-service", "ANALYTICS_", 8006),
+    # PDFs are set by Pango.
+    Room(
+        "analytics-service",
+        "ANALYTICS_",
+        8006,
+        libraries=("libpango-1.0-0", "libpangoft2-1.0-0", "libharfbuzz-subset0", "fonts-dejavu-core"),
+    ),
     Room("market-data-service", "MARKET_DATA_", 8007),
     Room("kite-simulator", "KITE_SIM_", 9010, "simulator/health"),
 )
@@ -43,6 +51,11 @@ def dockerfile(recipe: str, room: Room) -> str:
     facts = {"ROOM": room.folder, "PACKAGE": room.package, "PREFIX": room.prefix, "PORT": str(room.port)}
     for name, value in {**facts, "HEALTH": room.health}.items():
         recipe = recipe.replace(f"@{name}@", value)
+    install = (
+        "RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends "
+        f"{' '.join(room.libraries)} \\\n    && rm -rf /var/lib/apt/lists/*\n"
+    )
+    recipe = recipe.replace("@LIBRARIES@\n", install if room.libraries else "")
     head, _, body = recipe.partition("\nARG ")
     del head  # it speaks of the recipe
     return (
