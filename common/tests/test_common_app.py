@@ -282,10 +282,10 @@ def test_settings_name_what_is_missing_unknown_or_malformed(monkeypatch: pytest.
 
 def test_a_secret_is_read_from_a_file_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "room_depth").write_text("7\n")
-    (tmp_path / "bus_url").write_text("amqp://room:secret@broker/saras")
+    (tmp_path / "bus_url").write_text("amqp://broker/saras")
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
     loaded = RoomSettings.load()
-    assert (loaded.depth, loaded.bus_url) == (7, "amqp://room:secret@broker/saras")
+    assert (loaded.depth, loaded.bus_url) == (7, "amqp://broker/saras")
     monkeypatch.setenv("ROOM_DEPTH", "8")
     assert RoomSettings.load().depth == 8
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path / "absent"))

@@ -276,7 +276,7 @@ def test_a_room_reads_only_the_facts_it_acts_on(
     assert status("analytics-service", "OrderUpdated") == 200
     assert status("analytics-service", "OrderCancelRequested") == 403
     assert status("analytics-service", "OrderUpdated", "OrderCancelRequested") == 403
-    assert status("smallcase-service", "OrderUpdated") == 403
+    assert status("market-data-service", "OrderUpdated") == 403
     assert status("trade-executor", "OrderCancelRequested", grace_s=0) == 422
     assert status("trade-executor", "OrderCancelRequested", limit=PAGE_MAX + 1) == 422
     assert client_for(app).get(PATH, headers=auth_headers(roles=["admin"])).status_code == 401

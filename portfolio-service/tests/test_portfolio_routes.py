@@ -19,6 +19,7 @@ ROUTES = [
     ("GET", f"/portfolios/{NOBODY}/transactions"), ("GET", "/funds"), ("POST", "/funds/topup"),
     ("GET", "/transactions"), ("GET", "/statement"), ("POST", "/charges/estimate"),
     ("POST", "/admin/funds/deposit"), ("POST", "/admin/funds/withdraw"), ("GET", "/admin/orders"),
+    ("POST", "/admin/orders"), ("POST", "/admin/orders/preview"),
     ("GET", "/admin/ledger/check"), ("POST", f"/trades/{NOBODY}/exit"),
     ("GET", "/admin/audit/portfolio-service"), ("GET", "/admin/audit/portfolio-service/head"),
 ]  # fmt: skip
@@ -47,7 +48,7 @@ def test_nothing_answers_without_a_token_and_admin_routes_need_their_role(room: 
         for method in item
     }
     assert len(served) == len(ROUTES), sorted(served)
-    assert len(paths) == len(ROUTES) - 6
+    assert len(paths) == len(ROUTES) - 8
 
 
 def test_foreign_orders_and_portfolios_are_not_there(room: Any) -> None:

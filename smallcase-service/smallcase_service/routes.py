@@ -28,7 +28,6 @@ from smallcase_service.schemas import (
 from smallcase_service.tracking import weights_of
 
 PATH = "/api/v1/smallcases"
-VERSION_MAX = 2**31 - 1
 
 router = APIRouter(prefix=PATH, tags=["smallcases"])
 

@@ -17,6 +17,7 @@ from smallcase_service.models import Smallcase, SmallcaseVersion
 from smallcase_service.schemas_attributes import AttributesIn, AttributesOut, ShareRationale, WeightingIn
 from smallcase_service.service import Snapshot, Visibility
 
+VERSION_MAX = 2**31 - 1
 NAME_LENGTH_MAX = 100
 DESCRIPTION_LENGTH_MAX = 2_000
 REASON_LENGTH_MAX = 500
@@ -74,7 +75,7 @@ class SmallcaseIn(Body):
 class SmallcaseChange(SmallcaseIn):
     """The whole smallcase as it shall be from now on, the version the change is based on, and why."""
 
-    version: int = Field(strict=True, ge=1)
+    version: int = Field(strict=True, ge=1, le=VERSION_MAX)
     reason: Reason
 
 
@@ -152,7 +153,7 @@ class RegionsOut(BaseModel):
 class ShowIn(Body):
     """Publish or withdraw the version that is the newest one, and why."""
 
-    version: int = Field(strict=True, ge=1)
+    version: int = Field(strict=True, ge=1, le=VERSION_MAX)
     reason: Reason
 
 

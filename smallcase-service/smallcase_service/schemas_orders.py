@@ -16,7 +16,7 @@ from smallcase_service.desk import Placed
 from smallcase_service.models import BasketLeg, BasketOrder
 from smallcase_service.orders import Stage
 from smallcase_service.planning import Proposal
-from smallcase_service.schemas import Body, ConstituentIn, Exchange, IstDateTime, Symbol
+from smallcase_service.schemas import VERSION_MAX, Body, ConstituentIn, Exchange, IstDateTime, Symbol
 
 BULK_MAX = 20
 UNITS_MAX = 1_000_000
@@ -30,7 +30,9 @@ class InvestIn(Body):
 
     amount: Amount
     portfolio_id: UUID | None = None
-    version: int | None = Field(default=None, strict=True, ge=1, description="The version that was looked at.")
+    version: int | None = Field(
+        default=None, strict=True, ge=1, le=VERSION_MAX, description="The version that was looked at."
+    )
     queue_when_closed: Queue = False
 
 
@@ -50,7 +52,9 @@ class PlaceIn(Body):
 class RebalanceIn(PlaceIn):
     """To the newest composition; with `follow` also where the investment has own weights, which it gives up."""
 
-    version: int | None = Field(default=None, strict=True, ge=1, description="The version that was looked at.")
+    version: int | None = Field(
+        default=None, strict=True, ge=1, le=VERSION_MAX, description="The version that was looked at."
+    )
     follow: bool = False
 
 

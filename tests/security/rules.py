@@ -575,6 +575,7 @@ RULES: dict[tuple[str, str], Rule] = {
             "/benchmark",
             "/history",
             "/page",
+            "/smallcases",
             "/portfolios",
             "/reports",
             "/imports",

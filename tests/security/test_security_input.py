@@ -1,6 +1,7 @@
 """What is sent: fields nobody asked for are refused, hostile values break nothing, redirects and addresses lead nowhere."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -149,8 +150,7 @@ def test_hostile_values_break_nothing(crowd: Crowd, house: House) -> None:
 def test_a_body_that_is_no_json_breaks_nothing(crowd: Crowd, house: House, content: bytes) -> None:
     statuses = set()
     for route, _ in with_bodies(house):
-        path = route.path.format(**dict.fromkeys(["user_id", "order_id", "trade_id", "portfolio_id", "smallcase_id",
-                                                  "block_id", "break_id"], str(uuid4())))  # fmt: skip
+        path = re.sub(r"\{\w+\}", str(uuid4()), route.path)
         headers = {**crowd.people["admin"].headers, "Idempotency-Key": uuid4().hex, "Content-Type": "application/json"}
         statuses.add(house.gateway.request(route.method, path, content=content, headers=headers).status_code)
     assert all(400 <= status < 500 or status == 200 for status in statuses), statuses
