@@ -18,6 +18,7 @@ from smallcase_service.drafting import draft_of, histories_of
 from smallcase_service.expected import expected_return
 from smallcase_service.index_value import common_closes
 from smallcase_service.schemas import (
+    VERSION_MAX,
     Composition,
     SmallcaseChange,
     SmallcaseIn,
