@@ -44,7 +44,7 @@ Text = Annotated[
 ]
 MaximumQuery = Annotated[
     str | None,
-    Query(pattern=r"^\d{1,15}(\.\d{1,2})?$", description="Rupees: only those whose minimum is at most this."),
+    Query(pattern=r"^[0-9]{1,15}(\.[0-9]{1,2})?$", description="Rupees: only those whose minimum is at most this."),
 ]
 
 

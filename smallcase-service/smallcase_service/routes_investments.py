@@ -56,7 +56,7 @@ router = APIRouter(prefix="/api/v1", tags=["investments"])
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before.")]
 AmountQuery = Annotated[
-    str, Query(pattern=r"^\d{1,15}(\.\d{1,2})?$", description="Rupees, charges included.", examples=["11550.00"])
+    str, Query(pattern=r"^[0-9]{1,15}(\.[0-9]{1,2})?$", description="Rupees, charges included.", examples=["11550.00"])
 ]
 TAKEN: dict[int | str, dict[str, object]] = {202: {"model": BasketReceipt}}
 

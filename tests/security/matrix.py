@@ -205,9 +205,8 @@ class Crowd:
     def leaked(self, text: str, request: str) -> list[str]:
         """What of the owner stands in an answer although the request did not name it."""
         owner = self.owner
-        marks = [owner.email, owner.name, owner.pan]
-        for thing in owner.things.values():
-            marks += thing if isinstance(thing, list) else [thing]
+        named = [thing for thing in owner.things.values() if isinstance(thing, str)]
+        marks = [owner.email, owner.name, owner.pan, *named]
         return [mark for mark in marks if mark in text and mark not in request]
 
 
