@@ -205,7 +205,7 @@ class Crowd:
     def leaked(self, text: str, request: str) -> list[str]:
         """What of the owner stands in an answer although the request did not name it."""
         owner = self.owner
-        named = [thing for thing in owner.things.values() if isinstance(thing, str)]
+        named = [thing for name, thing in owner.things.items() if name.endswith("_id") and isinstance(thing, str)]
         marks = [owner.email, owner.name, owner.pan, *named]
         return [mark for mark in marks if mark in text and mark not in request]
 

@@ -60,6 +60,13 @@ def test_a_route_without_a_rule_would_be_noticed(house: House) -> None:
     house.apps["analytics-service"].router.routes.pop()
 
 
+def written(smallcase: dict[str, Any]) -> dict[str, Any]:
+    """What somebody has written into a smallcase."""
+    weights = [(one["tradingsymbol"], one["weight_bps"]) for one in smallcase.get("constituents", ())]
+    names = ("smallcase_id", "version", "name", "description", "visibility", "attributes", "changed_at")
+    return {**{name: smallcase[name] for name in names}, "weights": weights}
+
+
 def snapshot(crowd: Crowd) -> dict[str, Any]:
     """Everything the owner sees, and what operators could have changed."""
     owner, things = crowd.owner, crowd.owner.things
@@ -70,6 +77,9 @@ def snapshot(crowd: Crowd) -> dict[str, Any]:
     ]  # fmt: skip
     seen = {path: owner.get(path) for path in paths}
     seen["/analytics"].pop("as_of", None)
+    # Prices, and what is expected of them, move by themselves.
+    seen["/smallcases"] = [written(one) for one in seen["/smallcases"]["items"]]
+    seen[f"/smallcases/{things['smallcase_id']}"] = written(seen[f"/smallcases/{things['smallcase_id']}"])
     counts = {
         (room, statement): crowd.house.rows(room, statement)
         for room, statement in (
