@@ -78,7 +78,10 @@ def snapshot(crowd: Crowd) -> dict[str, Any]:
     seen = {path: owner.get(path) for path in paths}
     seen["/analytics"].pop("as_of", None)
     # Prices, and what is expected of them, move by themselves.
-    seen["/smallcases"] = [written(one) for one in seen["/smallcases"]["items"]]
+    del seen["/smallcases"]
+    # Those of before must be as they were; requests that are refused may need fresh ones.
+    listed = owner.get("/smallcases?own=true&limit=100")["items"]
+    seen |= {f"smallcase {one['smallcase_id']}": written(one) for one in listed}
     seen[f"/smallcases/{things['smallcase_id']}"] = written(seen[f"/smallcases/{things['smallcase_id']}"])
     counts = {
         (room, statement): crowd.house.rows(room, statement)
