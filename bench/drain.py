@@ -24,7 +24,6 @@ from tests.chaos.servers import query
 
 BATCH = 100
 SENDS_PER_SECOND = 10
-SYMBOLS_PATH = "/api/v1/instruments"
 DRAIN_TIMEOUT_S = 600.0
 
 console = Console(width=150)

@@ -19,8 +19,9 @@ import httpx
 import psutil
 
 from scripts.demo_client import Client, password
+from tests.chaos.books import live_orders
 from tests.chaos.load import HTTP_LIMITS
-from tests.chaos.platform import OPERATORS, Platform, started
+from tests.chaos.platform import Platform, started
 
 UNLIMITED = {
     "GATEWAY_GENERAL_PER_MINUTE": "1000000",
@@ -136,14 +137,9 @@ async def _sign_up(platform: Platform, users: int) -> list[str]:
 
 def wait_until_idle(stage: Stage, *, timeout_s: float) -> float:
     """Seconds until no order of a user is live."""
-    from tests.chaos.books import live_orders
-
     began = time.monotonic()
     while live_orders(stage.platform):
         if time.monotonic() - began > timeout_s:
             raise TimeoutError(f"orders are live after {timeout_s:.0f} s")
         time.sleep(0.1)
     return time.monotonic() - began
-
-
-__all__ = ["OPERATORS", "Stage", "stage", "wait_until_idle"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -119,37 +120,27 @@ def skip(sip_id: UUID, session: SessionDep, user: User, key: IdempotencyKey, clo
     )
 
 
+def _moved(
+    session: Session, user_id: UUID, key: str, sip_id: UUID, word: str, state: SipState, now: datetime
+) -> Response:
+    return _changed(
+        session, user_id, key, f"sips/{sip_id}/{word}", lambda: sips.change_state(session, user_id, sip_id, state, now)
+    )
+
+
 @router.post("/{sip_id}/pause")
 def pause(sip_id: UUID, session: SessionDep, user: User, key: IdempotencyKey, clock: ClockDep) -> Response:
     """Make no instalments until it is resumed; one that waits is left out."""
-    return _changed(
-        session,
-        user.user_id,
-        key,
-        f"sips/{sip_id}/pause",
-        lambda: sips.change_state(session, user.user_id, sip_id, SipState.PAUSED, clock.now()),
-    )
+    return _moved(session, user.user_id, key, sip_id, "pause", SipState.PAUSED, clock.now())
 
 
 @router.post("/{sip_id}/resume")
 def resume(sip_id: UUID, session: SessionDep, user: User, key: IdempotencyKey, clock: ClockDep) -> Response:
     """Make instalments again, from the next date on."""
-    return _changed(
-        session,
-        user.user_id,
-        key,
-        f"sips/{sip_id}/resume",
-        lambda: sips.change_state(session, user.user_id, sip_id, SipState.ACTIVE, clock.now()),
-    )
+    return _moved(session, user.user_id, key, sip_id, "resume", SipState.ACTIVE, clock.now())
 
 
 @router.post("/{sip_id}/stop")
 def stop(sip_id: UUID, session: SessionDep, user: User, key: IdempotencyKey, clock: ClockDep) -> Response:
     """Make no instalments any more; what was bought stays."""
-    return _changed(
-        session,
-        user.user_id,
-        key,
-        f"sips/{sip_id}/stop",
-        lambda: sips.change_state(session, user.user_id, sip_id, SipState.STOPPED, clock.now()),
-    )
+    return _moved(session, user.user_id, key, sip_id, "stop", SipState.STOPPED, clock.now())

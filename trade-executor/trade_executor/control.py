@@ -81,7 +81,7 @@ FROM control WHERE account = :account
 
 
 _BUDGET = f"""
-SELECT sends_per_second - (SELECT count(*) FROM unnest(send_times) AS sent
+SELECT trading_state, sends_per_second - (SELECT count(*) FROM unnest(send_times) AS sent
         WHERE sent > clock_timestamp() - window_ms * interval '1 millisecond') AS second,
     floor({_TOKENS})::int AS minute, sends_per_day - {_USED_TODAY} AS day
 FROM control WHERE account = :account
@@ -155,8 +155,9 @@ def outlook(session: Session, account: str, settings: Settings) -> Outlook:
 
 @dataclass(frozen=True)
 class Budget:
-    """Sends that are left now: in the window of a second, in the minute's bucket, in the day."""
+    """The state of the kill switch and the sends that are left: in a second's window, the minute's bucket, the day."""
 
+    trading_state: str
     second: int
     minute: int
     day: int

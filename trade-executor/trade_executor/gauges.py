@@ -8,7 +8,7 @@ from common import metrics
 from common.db import Database
 from trade_executor import breaks, control, states
 from trade_executor.config import SERVICE
-from trade_executor.models import Block, BrokerOrder, ChildOrder, Control, ReconBreak, ReconRun
+from trade_executor.models import Block, BrokerOrder, ChildOrder, ReconBreak, ReconRun
 
 open_breaks = Gauge("saras_open_breaks", "Breaks that nobody has closed.", ["service", "kind", "severity"])
 oldest_break = Gauge("saras_oldest_open_break_seconds", "Age of the oldest open break; 0 without one.", ["service"])
@@ -47,12 +47,12 @@ def publish(db: Database, account: str) -> None:
 
 
 def _publish_account(session: Session, account: str) -> None:
-    if (left := control.budget(session, account)) is not None:
-        for window, sends in vars(left).items():
-            sends_left.labels(SERVICE, account, window).set(sends)
-    state = session.scalar(sa.select(Control.trading_state).where(Control.account == account))
+    left = control.budget(session, account)
+    if left is not None:
+        for window in ("second", "minute", "day"):
+            sends_left.labels(SERVICE, account, window).set(getattr(left, window))
     for name in states.TRADING.states:
-        trading_state.labels(SERVICE, account, name).set(name == state)
+        trading_state.labels(SERVICE, account, name).set(left is not None and name == left.trading_state)
 
 
 def _publish_breaks(session: Session) -> None:
