@@ -52,8 +52,8 @@ lint: $(STAMP) ## linter, formatter, import contract
 ORDERS ?= 1000
 SEEDS ?= 4
 FIRST ?= 1
-faults: $(STAMP) ## seeded schedules of kills, lost answers and outages in virtual time (ORDERS, SEEDS, FIRST)
-	$(BIN)/python -m tests.faults --orders $(ORDERS) --seeds $(SEEDS) --first $(FIRST)
+faults: $(STAMP) ## seeded schedules of kills, lost answers and outages in virtual time (ORDERS, SEEDS, FIRST, OUTPUT)
+	$(BIN)/python -m tests.faults --orders $(ORDERS) --seeds $(SEEDS) --first $(FIRST)$(if $(OUTPUT), --output $(OUTPUT))
 
 crash-points: $(STAMP) ## kill a process at every commit, broker byte, publish and ack of every scenario
 	$(BIN)/python -m tests.faults.crash

@@ -39,19 +39,23 @@ def main(
         for result in play(range(first, first + seeds), orders, workers):
             results.append(result)
             progress.advance(task)
+            if output is not None:
+                # After every seed: what a run of hours has found stays, also when the run is broken off.
+                write(results, output)
             for violation in result.violations:
                 progress.console.print(f"[bold red]seed {result.seed}[/] {violation}")
             if result.violations:
                 again = f"make faults ORDERS={orders} SEEDS=1 FIRST={result.seed}"
                 progress.console.print(f"play it again: {again}")
-    figures = summed(results)
-    report(figures)
-    if output is not None:
-        output.write_text(
-            json.dumps({**figures, "results": [vars(result) for result in results]}, indent=1, default=str)
-        )
+    report(summed(results))
     if any(result.violations for result in results):
         raise typer.Exit(1)
+
+
+def write(results: Sequence[Result], output: Path) -> None:
+    """The sums and each seed's own figures, as JSON."""
+    document = {**summed(results), "results": [vars(result) for result in results]}
+    output.write_text(json.dumps(document, indent=1, default=str))
 
 
 def summed(results: Sequence[Result]) -> dict[str, object]:
