@@ -1,6 +1,7 @@
 """Daily summaries: messages that their user wants together become one notification, sent where they would have gone."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -27,31 +28,31 @@ USERS_PER_ROUND = 100
 
 
 def send_due(db: Database, now: datetime) -> int:
-    """Make the summaries that are due, each in a transaction of its own; answers how many."""
+    """Make the summaries that are due, each user's in a transaction of its own; answers how many."""
+    with db.session() as session:
+        users = _users(session, now)
     made = 0
-    for _ in range(USERS_PER_ROUND):
+    for user_id in users:
         with db.transaction() as session:
-            user_id = _next_user(session, now)
-            if user_id is None:
-                return made
             made += _summarise(session, user_id, now)
     return made
 
 
-def _next_user(session: Session, now: datetime) -> UUID | None:
-    statement = (
+def _users(session: Session, now: datetime) -> Sequence[UUID]:
+    return session.scalars(
         sa.select(Delivery.user_id)
         .where(Delivery.status == Status.QUEUED, Delivery.digest, Delivery.due_at <= now)
-        .order_by(Delivery.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    return session.scalars(statement).one_or_none()
+        .group_by(Delivery.user_id)
+        .order_by(sa.func.min(Delivery.due_at))
+        .limit(USERS_PER_ROUND)
+    ).all()
 
 
 def _summarise(session: Session, user_id: UUID, now: datetime) -> int:
-    # One summary a user at a time: another worker that found another of the user's rows waits and finds nothing.
-    session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"digest:{user_id}", 0))))
+    # One worker a user. No row is locked before this lock is held, so workers never wait for each other in a circle.
+    alone = sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(f"digest:{user_id}", 0)))
+    if not session.scalar(alone):
+        return 0
     rows = session.scalars(
         sa.select(Delivery)
         .where(Delivery.user_id == user_id, Delivery.status == Status.QUEUED, Delivery.digest, Delivery.due_at <= now)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,12 @@ class Saras:
         folder = self.directory / "postgres"
         for name in folder.glob("**/postmaster.pid"):
             server = psutil.Process(int(name.read_text().split()[0]))
-            for process in [server, *server.children(recursive=True)]:
-                process.kill()
-            psutil.wait_procs([server], timeout=10)
+            processes = [server, *server.children(recursive=True)]
+            for process in processes:
+                # Backends end by themselves once their clients or the postmaster are gone.
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=10)
         shutil.rmtree(folder)
 
     def stop(self) -> None:
