@@ -23,7 +23,6 @@ import psutil
 import psycopg2
 import typer
 from jose import jwt
-from psycopg2 import sql
 from psycopg2.extras import execute_values
 from sqlalchemy import text
 
@@ -31,9 +30,9 @@ from analytics_service.app import create_app
 from analytics_service.config import NAME, Settings
 from common.auth import ACCESS_TYPE, ALGORITHM, AUDIENCE, ISSUER, AccessTokens, Authenticator, StaticKeys
 from common.clock import SystemClock
-from common.db import Database, run_migrations
+from common.db import Database
 from common.testing import _public_jwk, new_rsa_pem
-from common.testing_servers import postgres
+from common.testing_servers import postgres, scratch
 from scripts.embedded_rooms import RoomServer
 
 FIRST = date(2016, 1, 4)
@@ -121,30 +120,6 @@ def one_more_trade(db: Database, world: World) -> None:
             ),
             {"user_id": world.user_id, "portfolio_id": world.portfolio_id, "day": world.days[-1]},
         )
-
-
-@contextmanager
-def database() -> Iterator[Database]:
-    """A database of this run, dropped afterwards."""
-    with postgres() as server:
-        name = f"saras_bench_{uuid4().hex[:12]}"
-        _execute(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        url = server.rpartition("/")[0] + "/" + name
-        run_migrations("analytics_service", url)
-        db = Database(url)
-        try:
-            yield db
-        finally:
-            db.dispose()
-            _execute(server, sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-
-
-def _execute(server: str, statement: sql.Composed) -> None:
-    connection = psycopg2.connect(server)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    connection.close()
 
 
 @contextmanager
@@ -251,7 +226,7 @@ def beside_quantstats(client: httpx.Client) -> None:
 
 def main(years: int = 10, trades: int = 20_000, shares: int = 50, rounds: int = 15, seed: int = 7) -> None:
     """Fill a database, ask the service, compare."""
-    with database() as db:
+    with postgres() as server, scratch(server, "analytics_service") as db:
         world = fill(db, years, trades, shares, seed)
         say(f"{len(world.days)} days, {trades} trades in {shares} shares")
         with service(db, world) as client:

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -26,11 +26,11 @@ from twilio.request_validator import RequestValidator
 from common.auth import AccessTokens, Authenticator, StaticKeys
 from common.clock import Clock, SystemClock
 from common.consumers import handle
-from common.db import Database, run_migrations
+from common.db import Database
 from common.events import Envelope, OrderUpdated
 from common.logging import configure
 from common.testing import StaticMarketData, new_rsa_pem
-from common.testing_servers import postgres
+from common.testing_servers import postgres, scratch
 from notification_service import contact_points, loop
 from notification_service.app import create_app
 from notification_service.config import NAME, Settings, sealer_from
@@ -229,28 +229,6 @@ def _envelope(fact: OrderUpdated, message_id: UUID) -> Envelope:
     )  # fmt: skip
 
 
-@contextmanager
-def scratch_database() -> Iterator[Database]:
-    """An empty migrated database of its own."""
-    with postgres() as server:
-        name = f"saras_bench_{uuid4().hex[:10]}"
-        admin = sa.create_engine(
-            server.replace("postgresql://", "postgresql+psycopg2://"), isolation_level="AUTOCOMMIT"
-        )
-        with admin.connect() as connection:
-            connection.execute(sa.text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
-        url = server.rsplit("/", 1)[0] + f"/{name}"
-        run_migrations("notification_service", url)
-        database = Database(url, pool_size=8, application_name="bench")
-        try:
-            yield database
-        finally:
-            database.dispose()
-            with admin.connect() as connection:
-                connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-            admin.dispose()
-
-
 def watched(trial: Trial, outage_s: float, tell: Callable[[str], object]) -> dict[str, float]:
     """Run two loops over everything, with an outage of the mail server in the middle; answers figures."""
     stop = threading.Event()
@@ -287,7 +265,10 @@ def main(facts: int = 2_000, failures: float = 0.2, outage: float = 30.0, seed: 
         sys.stdout.flush()
 
     with ExitStack() as stack:
-        trial = Trial(stack.enter_context(scratch_database()), SystemClock(), failures, seed, stack)
+        server = stack.enter_context(postgres())
+        trial = Trial(
+            stack.enter_context(scratch(server, "notification_service")), SystemClock(), failures, seed, stack
+        )
         started = time.monotonic()
         trial.say(facts)
         took = time.monotonic() - started

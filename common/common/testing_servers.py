@@ -98,15 +98,27 @@ def _with_database(server: str, name: str) -> str:
     return f"{base}/{name}" + (f"?{tail}" if tail else "")
 
 
+@contextmanager
+def scratch(server: str, package: str | None = None, *, pool_size: int = 10) -> Iterator[Database]:
+    """A database of its own, migrated to a service's tables or empty, dropped afterwards."""
+    name = f"saras_scratch_{uuid4().hex[:12]}"
+    _execute(server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    url = _with_database(server, name)
+    if package is not None:
+        run_migrations(package, url)
+    database = Database(url, pool_size=pool_size, application_name="scratch")
+    try:
+        yield database
+    finally:
+        database.dispose()
+        _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 @pytest.fixture
 def scratch_database(postgres_server: str) -> Iterator[Database]:
     """An empty database of its own, dropped after the test."""
-    name = f"saras_test_scratch_{uuid4().hex[:12]}"
-    _execute(postgres_server, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    database = Database(_with_database(postgres_server, name), application_name="test-scratch")
-    yield database
-    database.dispose()
-    _execute(postgres_server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    with scratch(postgres_server) as database:
+        yield database
 
 
 @pytest.fixture

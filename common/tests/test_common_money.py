@@ -1,5 +1,6 @@
 """Money: what is refused, what is exact."""
 
+from collections import Counter
 from decimal import Decimal
 from random import Random
 
@@ -11,10 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 from common.money import (
     InvalidAmount,
     Rupees,
+    first_in_line,
+    first_of,
     format_rupees,
     indian_number,
     indian_rupees,
-    largest,
     paise_from_broker,
     parse_rupees,
     split_by_largest_remainder,
@@ -101,10 +103,14 @@ def test_indian_number_keeps_every_digit_and_groups_by_three_then_two(number: in
     assert [len(group) for group in groups] == [2] * (len(groups) - 1) + [3] * bool(groups)
 
 
-@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(-1, 40), st.randoms(use_true_random=False))
-def test_the_largest_are_those_that_sorting_pairs_would_find(values: list[int], count: int, random: Random) -> None:
-    ties = list(range(len(values)))
+@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_the_first_in_line_are_those_that_sorting_everybody_would_find(
+    classes: list[int], count: int, random: Random
+) -> None:
+    ties = list(range(len(classes)))
     random.shuffle(ties)
-    count = min(count, len(values))
-    expected = sorted(range(len(values)), key=lambda position: (-values[position], ties[position]))[: max(0, count)]
-    assert sorted(largest(values, count, ties)) == sorted(expected)
+    values = {one: abs(one) for one in classes}
+    expected = sorted(range(len(classes)), key=lambda place: (-values[classes[place]], ties[place]))[:count]
+    whole, level, free = first_in_line(values, Counter(classes), count)
+    found = [place for place, one in enumerate(classes) if one in whole] + first_of(level, classes, free, ties)
+    assert sorted(found) == sorted(expected)

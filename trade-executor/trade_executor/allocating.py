@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
@@ -16,7 +16,6 @@ from common.db import Database, run_in_transaction
 from common.events import Event, OrderAllocated, OrderClosed
 from common.logging import get_logger
 from trade_executor import allocation, breaks, cancelling, closing, kill_switch, states
-from trade_executor.allocation import Share
 from trade_executor.config import SERVICE
 from trade_executor.models import Allocation, Block, BlockChild, BrokerOrder, ChildOrder, Fill
 
@@ -26,6 +25,14 @@ ALLOCATION_NAMESPACE = UUID("6f1d3f0e-7a44-5c1e-9d8e-0b2f5a3c9e71")
 BLOCKS_PER_SWEEP = 1_000
 Taken = Mapping[int, tuple[int, int]]
 """Shares and paise by fill that are not the block's."""
+
+
+class Given(NamedTuple):
+    """What one order gets in a round: shares and their cost or proceeds in paise."""
+
+    child: Any
+    quantity: int
+    amount_paise: int
 
 
 def allocation_id(block_id: UUID, round_no: int, order_id: UUID) -> UUID:
@@ -105,14 +112,14 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
         breaks.open_break(session, block.account, breaks.OVERFILLED, str(block.block_id), detail)
         block.state = states.BLOCK.require(block.state, "FROZEN")
         return False
-    shares = allocation.divide(
+    shares, paise = allocation.divide(
         [child.quantity for child in children],
         [child.allocated_quantity for child in children],
         quantity,
         amount_paise,
         [allocation.tie_key(block.block_id, child.order_id) for child in children],
     )
-    given = [(child, share) for child, share in zip(children, shares, strict=True) if share.quantity]
+    given = [Given(*one) for one in zip(children, shares, paise, strict=True) if one[1]]
     block.round_no += 1
     for fill in fills:
         fill.round_no = block.round_no
@@ -124,29 +131,29 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
     return True
 
 
-def _book(session: Session, block: Block, given: Sequence[tuple[Any, Share]], executed_at: datetime) -> None:
+def _book(session: Session, block: Block, given: Sequence[Given], executed_at: datetime) -> None:
     """Write a round: allocation rows, the orders' totals and states, and the events that tell of both."""
-    order_ids = [child.order_id for child, _ in given]
+    order_ids = [one.child.order_id for one in given]
     session.execute(
         sa.insert(Allocation),
         [
             {
-                "allocation_id": allocation_id(block.block_id, block.round_no, child.order_id),
+                "allocation_id": allocation_id(block.block_id, block.round_no, one.child.order_id),
                 "block_id": block.block_id,
                 "round_no": block.round_no,
-                "order_id": child.order_id,
-                "quantity": share.quantity,
-                "amount_paise": share.amount_paise,
+                "order_id": one.child.order_id,
+                "quantity": one.quantity,
+                "amount_paise": one.amount_paise,
                 "executed_at": executed_at,
             }
-            for child, share in given
+            for one in given
         ],
     )
     new = (
         sa.func.unnest(
             closing.ids_of(order_ids),
-            sa.bindparam(None, [share.quantity for _, share in given], type_=ARRAY(sa.BigInteger), unique=True),
-            sa.bindparam(None, [share.amount_paise for _, share in given], type_=ARRAY(sa.BigInteger), unique=True),
+            sa.bindparam(None, [one.quantity for one in given], type_=ARRAY(sa.BigInteger), unique=True),
+            sa.bindparam(None, [one.amount_paise for one in given], type_=ARRAY(sa.BigInteger), unique=True),
         )
         .table_valued("order_id", "quantity", "amount_paise", name="new")
         .render_derived()
@@ -181,12 +188,12 @@ def _book(session: Session, block: Block, given: Sequence[tuple[Any, Share]], ex
 def _tell(
     session: Session,
     block: Block,
-    given: Sequence[tuple[Any, Share]],
+    given: Sequence[Given],
     totals: dict[UUID, Any],
     executed_at: datetime,
 ) -> None:
     events: list[tuple[Event, object, str | None]] = []
-    for child, share in given:
+    for child, quantity, amount_paise in given:
         total = totals[child.order_id]
         allocated = OrderAllocated(
             allocation_id=allocation_id(block.block_id, block.round_no, child.order_id),
@@ -194,8 +201,8 @@ def _tell(
             user_id=child.user_id,
             block_id=block.block_id,
             round_no=block.round_no,
-            quantity=share.quantity,
-            amount_paise=share.amount_paise,
+            quantity=quantity,
+            amount_paise=amount_paise,
             cumulative_quantity=total.filled_quantity,
             cumulative_amount_paise=total.amount_paise,
             executed_at=executed_at,

@@ -6,18 +6,11 @@ behind their exact quota. Pure functions of persisted rows: the same rows give t
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.money import largest, split_by_largest_remainder
-
-
-class Share(NamedTuple):
-    """What one order gets in a round: shares and their cost or proceeds in paise."""
-
-    quantity: int
-    amount_paise: int
+from common.money import first_in_line, first_of, split_by_largest_remainder
 
 
 def tie_key(block_id: UUID, order_id: UUID) -> bytes:
@@ -38,26 +31,34 @@ def allocate_round(
     filled = sum(already) + new_fill
     if new_fill < 0 or filled > total:
         raise ValueError(f"{filled} shares filled of a block of {total}")
-    if any(not 0 <= got <= asked for got, asked in zip(already, quantities, strict=True)):
+    # Orders that brought the same and have got the same are one class: a block has few of them, however many its orders.
+    classes = list(zip(quantities, already, strict=True))
+    members = Counter(classes)
+    if any(not 0 <= got <= asked for asked, got in members):
         raise ValueError("an order has more than it asked for")
     # Deficits times `total`, so that they stay whole numbers.
-    deficits = [filled * asked - got * total for asked, got in zip(quantities, already, strict=True)]
-    open_shares = [asked - got for asked, got in zip(quantities, already, strict=True)]
-    gives = [
-        min(max(0, deficit) // total, space) if total else 0
-        for deficit, space in zip(deficits, open_shares, strict=True)
-    ]
-    rest = new_fill - sum(gives)
-    ties: Sequence[Any] = tie_keys
+    deficits = {(asked, got): filled * asked - got * total for asked, got in members}
+    spaces = {(asked, got): asked - got for asked, got in members}
+    gives = {one: min(max(0, deficits[one]) // total, spaces[one]) if total else 0 for one in members}
+    rest = new_fill - sum(gives[one] * count for one, count in members.items())
+    level: set[tuple[int, int]] = set()
+    step = free = 0
     while rest:
         # Behind most first when giving, behind least first when the floors alone were more than there is.
         step = 1 if rest > 0 else -1
-        able = [i for i, give in enumerate(gives) if (give < open_shares[i] if step > 0 else give > 0)]
-        behind = [step * (deficits[i] - gives[i] * total) for i in able]
-        for place in largest(behind, min(abs(rest), len(able)), [ties[i] for i in able]):
-            gives[able[place]] += step
-            rest -= step
-    return gives
+        behind = {
+            one: step * (deficits[one] - gives[one] * total)
+            for one in members
+            if (gives[one] < spaces[one] if step > 0 else gives[one] > 0)
+        }
+        whole, level, free = first_in_line(behind, members, abs(rest))
+        for one in whole:
+            gives[one] += step
+        rest -= step * (sum(members[one] for one in whole) + free)
+    shares = [gives[one] for one in classes]
+    for place in first_of(level, classes, free, tie_keys):
+        shares[place] += step
+    return shares
 
 
 def divide(
@@ -66,11 +67,10 @@ def divide(
     new_fill: int,
     amount_paise: int,
     tie_keys: Sequence[Hashable],
-) -> list[Share]:
-    """One round: shares by deficits, and the round's money by largest remainder on those shares.
+) -> tuple[list[int], list[int]]:
+    """One round: each order's shares by deficits, and its paise of the round's money by largest remainder on those shares.
 
     The money sums to `amount_paise` exactly and everyone is within one paisa of the round's average price.
     """
     gives = allocate_round(quantities, already, new_fill, tie_keys)
-    amounts = split_by_largest_remainder(amount_paise, gives, tie_keys)
-    return list(map(Share, gives, amounts))
+    return gives, split_by_largest_remainder(amount_paise, gives, tie_keys)
