@@ -10,7 +10,7 @@ SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points planted baselines lint types fmt check chaos security lock clean images up down compose-trial manifests manifests-check image-scan \
+.PHONY: help setup run demo test faults crash-points planted baselines bench bench-compare lint types fmt check chaos security lock clean images up down compose-trial manifests manifests-check image-scan \
         image-push deploy rollback smoke
 
 help: ## list the targets
@@ -67,12 +67,19 @@ baselines: $(STAMP) ## what other systems' sending policies lose and double on t
 types: $(STAMP) ## static types, one run per package
 	$(BIN)/mypy common/common
 	for package in $(PACKAGES); do $(BIN)/mypy $$package || exit 1; done
+	$(BIN)/mypy bench
 
 fmt: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 check: lint types test ## everything continuous integration runs
+
+bench: $(STAMP) ## speed, latency, drain, scale and memory on real servers, each beside its bar (ONLY=accept,reach, OUTPUT=)
+	$(BIN)/python -W ignore -m bench$(if $(ONLY), --only $(ONLY))$(if $(OUTPUT), --output $(OUTPUT))
+
+bench-compare: $(STAMP) ## the same benchmarks at another revision and here, in turn, as ratios (BASE=<git rev>, ONLY=)
+	$(BIN)/python -W ignore -m bench.compare $(BASE)$(if $(ONLY), --only $(ONLY))
 
 chaos: $(STAMP) ## kill, freeze and cut everything for MINUTES=10 under load, then check all books (SEED=1)
 	$(BIN)/python -W ignore -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(CHAOS)

@@ -8,21 +8,20 @@ accept path's; `--running` leaves them running.
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench import orders
+from bench.figures import Figure
 from bench.stage import Stage, stage
-from bench.wire import Load, request, run
+from bench.wire import Load
 
 CONNECTIONS = (1, 8, 32, 128)
 DOWNSTREAM = (
@@ -31,8 +30,6 @@ DOWNSTREAM = (
     "portfolio-service.sweep", "smallcase-service",
 )  # fmt: skip
 """What an accepted order goes to afterwards; prices stay fresh."""
-ORDER = {"tradingsymbol": "ITC", "side": "BUY", "quantity": 1}
-ORDERS = "/api/v1/orders"
 
 # The rows of one accepted order: key, order, hold, balance, counters, message.
 PGBENCH = """
@@ -65,29 +62,10 @@ class Point:
     refused: int
 
 
-def requests(target: Stage, url: str, body: bytes, path: str = ORDERS) -> "object":
-    """Requests of all users in turn, each with a key of its own."""
-    numbers = count()
-
-    def of(connection: int) -> Iterator[bytes]:
-        users = len(target.tokens)
-        for step in count():
-            token = target.tokens[(connection + step * 7) % users]
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "application/json",
-                "Idempotency-Key": f"bench-{id(target)}-{next(numbers)}",
-            }
-            yield request("POST", path, url, headers, body)
-
-    return of
-
-
 def measure(target: Stage, what: str, url: str, connections: int, seconds: float) -> Point:
     """One load and what it cost."""
-    body = orjson.dumps(ORDER)
     before = target.cpu()
-    load = uvloop.run(run(url, requests(target, url, body), connections=connections, seconds=seconds))  # type: ignore[arg-type]
+    load = orders.drive(target.tokens, url, orders.one(), connections=connections, seconds=seconds)
     after = target.cpu()
     return point_of(what, connections, load, before, after)
 
@@ -113,7 +91,7 @@ def limit(target: Stage, connections: int, seconds: float) -> float | None:
     if pgbench is None:
         return None
     url = target.platform.database("portfolio-service")
-    body = orjson.dumps({"order_id": "0" * 36, **ORDER, "rest": "x" * 700}).decode()
+    body = orjson.dumps({"order_id": "0" * 36, "rest": "x" * 760}).decode()
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory, "order.sql")
         script.write_text(PGBENCH.format(accounts=len(target.tokens), body=body))
@@ -148,6 +126,26 @@ def main(
     """Print one table."""
     with stage(users) as target, nullcontext() if running else target.standing_still(*DOWNSTREAM):
         tell(all_points(target, seconds, rounds))
+
+
+def figures() -> list[Figure]:
+    """Medians of three rounds of every load."""
+    with stage(100) as target, target.standing_still(*DOWNSTREAM):
+        points = all_points(target, seconds=6.0, rounds=3)
+    tell(points)
+    found = {(point.what, point.connections): point for point in points}
+    through, alone = found["gateway", 32], found["service", 32]
+    gateway_cpu = sum(through.cpu_us.values()) / sum(alone.cpu_us.values()) - 1
+    result = [
+        Figure("accept: orders/s, 32 connections", through.rate, at_least=1_500),
+        Figure("accept: p99 ms, 32 connections", through.p99_ms, at_most=100),
+        Figure("accept: CPU that the gateway adds, %", gateway_cpu * 100, at_most=25),
+    ]
+    if ("pgbench", 32) in found:
+        result.append(
+            Figure("accept: of pgbench, 32 connections", through.rate / found["pgbench", 32].rate, at_least=0.5)
+        )
+    return result
 
 
 def all_points(target: Stage, seconds: float, rounds: int) -> list[Point]:

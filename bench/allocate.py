@@ -18,7 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.figures import Figure
 from common.db import Database
+from common.logging import configure
 from common.testing_servers import postgres, scratch
 from trade_executor.allocating import advance_block
 from trade_executor.allocation import divide, tie_key
@@ -125,22 +127,43 @@ def committed(db: Database, given: Case) -> tuple[list[float], int]:
     return rounds, rows
 
 
-def main(
-    children: Annotated[int, typer.Option()] = 100_000,
-    pieces: Annotated[int, typer.Option()] = 20,
-    seed: Annotated[int, typer.Option()] = 1,
-) -> None:
-    """Print both, and how much of a committed round is the computation."""
+def measured(children: int, pieces: int, seed: int) -> tuple[list[float], list[float], int]:
+    """Seconds of each round of the rule alone and with its commit, and the allocations written."""
     given = case(children, pieces, seed)
     rule = pure(given)
     with postgres() as server, scratch(server, "trade_executor", pool_size=2) as db:
-        rounds, rows = committed(db, given)
-    table = Table("", "fastest", "median", "slowest", title=f"Allocate: {children:,} orders, {pieces} pieces")
+        return rule, *committed(db, given)
+
+
+def tell(children: int, rule: list[float], rounds: list[float], rows: int) -> None:
+    """Both, and how much of a committed round is the computation."""
+    table = Table("", "fastest", "median", "slowest", title=f"Allocate: {children:,} orders, {len(rule)} pieces")
     for name, seconds in (("the rule, ms a round", rule), ("committed, ms a round", rounds)):
         table.add_row(name, *(f"{one * 1e3:,.0f}" for one in (min(seconds), median(seconds), max(seconds))))
     table.add_row("allocations a second, committed", "", f"{rows / sum(rounds):,.0f}", "")
     table.add_row("part of the rule in it", "", f"{sum(rule) / sum(rounds):.1%}", "")
     console.print(table)
+
+
+def main(
+    children: Annotated[int, typer.Option()] = 100_000,
+    pieces: Annotated[int, typer.Option()] = 20,
+    seed: Annotated[int, typer.Option()] = 1,
+) -> None:
+    """Print one table."""
+    configure("bench", "WARNING")
+    tell(children, *measured(children, pieces, seed))
+
+
+def figures() -> list[Figure]:
+    """One block of 100,000 orders in 20 rounds: medians of the rounds."""
+    configure("bench", "WARNING")
+    rule, rounds, rows = measured(100_000, 20, 1)
+    tell(100_000, rule, rounds, rows)
+    return [
+        Figure("allocate: ms a round of 100,000 orders, the rule", median(rule) * 1e3, at_most=50),
+        Figure("allocate: orders/s committed", rows / sum(rounds), at_least=20_000),
+    ]
 
 
 if __name__ == "__main__":

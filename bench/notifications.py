@@ -83,7 +83,7 @@ class Trial:
     def __post_init__(self) -> None:
         # Three in four failures are a "not now", the others an answer that is lost after the message was taken.
         ways = ("busy", "busy", "busy", "lost")
-        chances = [sometimes(self.failures, self.seed + number, *ways) for number in range(3)]  # type: ignore[arg-type]
+        chances = [sometimes(self.failures, self.seed + number, *ways) for number in range(3)]
         self.mail = self.stack.enter_context(MailServer(answer=chances[0]))
         self.sms = self.stack.enter_context(WireServer(answer=chances[1], after=self._call_back))
         self.push = self.stack.enter_context(WireServer(answer=chances[2]))

@@ -9,10 +9,11 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
 import httpx
@@ -49,7 +50,7 @@ class Stage:
 
     def url(self, room: str) -> str:
         """Where a room's API answers."""
-        spec = next(one.spec for one in self.platform.supervisor._running.values() if one.spec.name == f"{room}.api")
+        spec = self.platform.supervisor.spec(f"{room}.api")
         assert spec.health_url is not None
         return spec.health_url.removesuffix("/health/ready").removesuffix("/health")
 
@@ -105,22 +106,25 @@ def _resident(pid: int) -> int:
 
 
 @contextmanager
-def stage(users: int, settings: dict[str, str] | None = None) -> Iterator[Stage]:
-    """Start everything and sign users up; each has a crore of paper money."""
+def stage(
+    users: int, settings: dict[str, str] | None = None, counts: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[Stage]:
+    """Start everything and sign users up; each has a crore of paper money. `counts`: processes of which not one is wanted."""
     with tempfile.TemporaryDirectory(prefix="saras-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)
         chosen = {**UNLIMITED, **(settings or {})}
-        with started(directory, seed=1, settings=chosen, tell=lambda *_, **__: None, copies=1) as platform:
-            yield Stage(platform, asyncio.run(_sign_up(platform, users)))
+        with started(
+            directory, seed=1, settings=chosen, tell=lambda *_, **__: None, copies=1, counts=counts
+        ) as platform:
+            yield Stage(platform, asyncio.run(sign_up(platform.gateway_url, users)))
 
 
-async def _sign_up(platform: Platform, users: int) -> list[str]:
+async def sign_up(gateway_url: str, users: int) -> list[str]:
+    """Tokens of new users."""
     gate = asyncio.Semaphore(SIGN_UPS_AT_ONCE)
     run_id = uuid4().hex[:8]
-    async with httpx.AsyncClient(
-        base_url=platform.gateway_url, limits=HTTP_LIMITS, trust_env=False, timeout=60
-    ) as http:
+    async with httpx.AsyncClient(base_url=gateway_url, limits=HTTP_LIMITS, trust_env=False, timeout=60) as http:
 
         async def one(number: int) -> str:
             async with gate:

@@ -6,10 +6,12 @@ Latency is measured from the write of a request to the last byte of its answer.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+import uvloop
 
 Requests = Callable[[int], Iterator[bytes]]
 """fn(connection number): the requests that a connection sends one after the other; ends when they do."""
@@ -93,20 +95,27 @@ def request(method: str, path: str, url: str, headers: dict[str, str], body: byt
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def run(url: str, requests: Requests, *, connections: int, seconds: float) -> Load:
-    """Send for so long, or until every connection has sent all it has."""
-    address = urlsplit(url)
+def run_load(urls: str | Sequence[str], requests: Requests, *, connections: int, seconds: float) -> Load:
+    """Send for so long, or until every connection has sent all it has; several addresses get connections in turn."""
+    addresses = [urlsplit(url) for url in ([urls] if isinstance(urls, str) else urls)]
+    return uvloop.run(_run(addresses, requests, connections=connections, seconds=seconds))
+
+
+async def _run(addresses: Sequence[SplitResult], requests: Requests, *, connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
     load = Load()
     started = time.perf_counter()
     ends = [loop.create_future() for _ in range(connections)]
 
-    def client(number: int) -> Callable[[], _Client]:
-        return lambda: _Client(requests(number), load, started + seconds, ends[number])
+    async def connect(number: int) -> None:
+        address = addresses[number % len(addresses)]
+        await loop.create_connection(
+            lambda: _Client(requests(number), load, started + seconds, ends[number]),
+            address.hostname or "127.0.0.1",
+            address.port or 80,
+        )
 
-    await asyncio.gather(
-        *(loop.create_connection(client(number), address.hostname, address.port) for number in range(connections))
-    )
+    await asyncio.gather(*map(connect, range(connections)))
     await asyncio.gather(*ends)
     load.seconds = time.perf_counter() - started
     return load

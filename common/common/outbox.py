@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from common import metrics
+from common.bulk import insert_rows
 from common.bus import Bus, BusUnavailable
 from common.db import NAMING, Database
 from common.events import Envelope, Event
@@ -119,7 +120,7 @@ def record_many(session: Session, events: Sequence[tuple[Event, object, str | No
         }
         for event, aggregate_id, correlation_id in events
     ]
-    session.execute(sa.insert(outbox), rows)
+    insert_rows(session, outbox, rows)
     notify(session)
     return [row["message_id"] for row in rows]  # type: ignore[misc]
 

@@ -7,7 +7,7 @@ desk knows, writing is one statement per table.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from common import outbox
+from common.bulk import insert_rows
 from common.clock import trading_date
 from common.errors import Unavailable
 from common.events import OrderAccepted
@@ -50,7 +51,6 @@ from portfolio_service.submissions import (
 
 log = get_logger(__name__)
 
-_ORDERS = cast(sa.Table, UserOrder.__table__)
 FIRST_SWEEP_S = 30
 """Seconds without an answer after which an order is said to the executor again."""
 
@@ -293,7 +293,7 @@ class Desk:
         """Write orders, holds, counters and messages, one statement each."""
         if not self._rows:
             return
-        self._session.execute(sa.insert(_ORDERS), self._rows)
+        insert_rows(self._session, UserOrder, self._rows)
         postings.post_holds(self._session, self._holds, self._now)
         counters = [(user, self._counters[user]) for user in sorted(self._changed)]
         self._session.execute(

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from common.bulk import arrays, insert_rows, insertion
 from portfolio_service.ledger import AccountKey, AccountKind, Balance, Transfer, effects
 from portfolio_service.models import Account, TransferRow
 
@@ -72,8 +73,9 @@ def post(session: Session, transfers: Sequence[Transfer], at: datetime) -> list[
     """
     if not transfers:
         return []
-    statement = insert(TransferRow).values([_row(transfer, at) for transfer in transfers])
-    written = set(session.scalars(statement.on_conflict_do_nothing(index_elements=["id"]).returning(TransferRow.id)))
+    rows = [_row(transfer, at) for transfer in transfers]
+    statement = insertion(_TRANSFERS, tuple(rows[0])).on_conflict_do_nothing(index_elements=["id"])
+    written = set(session.scalars(statement.returning(_TRANSFERS.c.id), arrays(rows)))
     new = [transfer for transfer in transfers if transfer.id in written]
     change_balances(session, effects(new))
     return new
@@ -83,7 +85,7 @@ def post_holds(session: Session, transfers: Sequence[Transfer], at: datetime) ->
     """Write the holds of new orders: their ids are fresh, so a repeat is an error and not a no-op."""
     if not transfers:
         return
-    session.execute(sa.insert(_TRANSFERS), [_row(transfer, at) for transfer in transfers])
+    insert_rows(session, _TRANSFERS, [_row(transfer, at) for transfer in transfers])
     change_balances(session, effects(transfers))
 
 

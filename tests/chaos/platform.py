@@ -7,10 +7,11 @@ database, the message broker and the simulated exchange.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from common.db import Database
 from scripts.embedded_environment import PREFIXES, ROOMS, prepare
@@ -68,11 +69,17 @@ class Platform:
 
 @contextmanager
 def started(
-    directory: Path, *, seed: int, settings: dict[str, str], tell: Callable[..., None], copies: int = 2
+    directory: Path,
+    *,
+    seed: int,
+    settings: dict[str, str],
+    tell: Callable[..., None],
+    copies: int = 2,
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[Platform]:
     """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends.
 
-    `copies` of every process that may run more than once.
+    `copies` of every process that may run more than once; `counts` says otherwise for some ("trade-executor.worker": 4).
     """
     (directory / "logs").mkdir()
     with ExitStack() as stack:
@@ -98,7 +105,7 @@ def started(
         passwords = _operators(postgres)
         supervisor = Supervisor(directory, tell, keeper.watch)
         stack.callback(supervisor.stop)
-        supervisor.start(_specs(environ, addresses, ports, simulator_port, copies))
+        supervisor.start(_specs(environ, addresses, ports, simulator_port, copies, counts))
         _await_work(supervisor)
         yield Platform(
             directory, postgres, rabbit, cache, proxies, ports, supervisor,
@@ -177,7 +184,12 @@ def _operators(postgres: Postgres) -> dict[str, str]:
 
 
 def _specs(
-    environ: dict[str, str], addresses: dict[str, str], ports: Ports, simulator_port: int, twins: int
+    environ: dict[str, str],
+    addresses: dict[str, str],
+    ports: Ports,
+    simulator_port: int,
+    twins: int,
+    counts: Mapping[str, int],
 ) -> list[Spec]:
     specs = [
         Spec(
@@ -191,11 +203,11 @@ def _specs(
         path = "/health" if room == "api-gateway" else "/health/ready"
         specs.append(Spec(f"{room}.api", package, "api", environ, health_url=f"{addresses[room]}{path}"))
         copies = dict.fromkeys(TWICE.get(room, ()), twins) | dict.fromkeys(ONCE.get(room, ()), 1)
-        for command, copy_count in copies.items():
+        for command, usual in copies.items():
             # A consumer and a worker's children open the database with their first message.
             needs = (ports.rabbit,) if command in ON_THE_BUS else (ports.postgres,)
             specs += [
                 Spec(f"{room}.{command}-{number + 1}", package, command, environ, needs=needs)
-                for number in range(copy_count)
+                for number in range(counts.get(f"{room}.{command}", usual))
             ]
     return specs

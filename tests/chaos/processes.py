@@ -85,10 +85,19 @@ class Supervisor:
     def start(self, specs: Sequence[Spec]) -> None:
         """Start all specs and the watch."""
         for spec in specs:
-            running = self._running[spec.name] = Running(spec)
-            self._launch(running)
+            self.add(spec)
         self._thread.start()
         self._probes.start()
+
+    def add(self, spec: Spec) -> None:
+        """Start one more and watch over it."""
+        with self._lock:
+            running = self._running[spec.name] = Running(spec)
+            self._launch(running)
+
+    def spec(self, name: str) -> Spec:
+        """What was started under a name."""
+        return self._running[name].spec
 
     def names(self, *prefixes: str) -> list[str]:
         """Names of specs that begin with one of the prefixes, sorted; without prefixes all."""
@@ -216,7 +225,7 @@ class Supervisor:
 
     def _probe(self) -> None:
         while not self._stop.wait(WATCH_S):
-            for running in self._running.values():
+            for running in tuple(self._running.values()):
                 recovery, pid = running.recovery, running.pid
                 if recovery is None or pid is None or not _works(running.spec, pid):
                     continue

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from common import metrics, outbox
+from common.bulk import insert_rows
 from common.clock import trading_date
 from common.db import Database, run_in_transaction
 from common.events import Event, OrderAllocated, OrderClosed
@@ -134,8 +135,9 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
 def _book(session: Session, block: Block, given: Sequence[Given], executed_at: datetime) -> None:
     """Write a round: allocation rows, the orders' totals and states, and the events that tell of both."""
     order_ids = [one.child.order_id for one in given]
-    session.execute(
-        sa.insert(Allocation),
+    insert_rows(
+        session,
+        Allocation,
         [
             {
                 "allocation_id": allocation_id(block.block_id, block.round_no, one.child.order_id),

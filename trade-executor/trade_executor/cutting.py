@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from common.bulk import insert_rows
 from common.logging import get_logger
 from common.money import rupees_decimal
 from trade_executor import batching, breaks, closing, counters, states, tags
@@ -134,8 +135,9 @@ def cut(session: Session, account: str, key: BlockKey, settings: Settings) -> in
             children_hash=children_hash(children),
         )
     )
-    session.execute(
-        sa.insert(BlockChild),
+    insert_rows(
+        session,
+        BlockChild,
         [{"block_id": block_id, "order_id": order_id, "quantity": share} for order_id, share in children],
     )
     moved: Any = session.execute(
