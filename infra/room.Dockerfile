@@ -27,6 +27,6 @@ ENV PATH=/opt/saras/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 @PREF
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE @PORT@
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["python", "-m", "common.probe", "@PORT@/@HEALTH@"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --start-interval=2s --retries=4 CMD ["python", "-m", "common.probe", "@PORT@/@HEALTH@"]
 ENTRYPOINT ["python", "-m", "@PACKAGE@"]
 CMD ["api"]
