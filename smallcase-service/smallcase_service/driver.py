@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from common.errors import AppError
 from common.logging import bound, get_logger
 from common.standing import Standings
-from smallcase_service import instalments, outcomes, second_step
+from smallcase_service import auto_rebalancing, instalments, outcomes, second_step
 from smallcase_service.config import NAME
 from smallcase_service.desk import Desk
 from smallcase_service.models import BasketLeg, BasketOrder
@@ -111,6 +111,8 @@ def run(desk: Desk, standings: Standings, stop: threading.Event) -> None:
                     listener = _listen(desk)
                 _empty(stop, lambda: drive_due(desk))
                 _empty(stop, lambda: instalments.drive_due(desk, standings))
+                # One batch a round: a version with many holders must not keep their own orders waiting.
+                auto_rebalancing.drive_due(desk, standings)
                 select.select([listener], [], [], SWEEP_S)
                 listener.poll()
                 listener.notifies.clear()

@@ -5,6 +5,7 @@ one transaction.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
@@ -13,18 +14,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from common import outbox
-from common.errors import AppError, Conflict, Forbidden, NotFound
+from common.errors import AppError, Conflict, NotFound
 from common.events import SipDue
-from common.http import PeerUnavailable
 from common.logging import get_logger
 from common.standing import Standings
-from smallcase_service import outcomes, proposals
+from smallcase_service import outcomes, proposals, unattended
 from smallcase_service.config import NAME
 from smallcase_service.desk import Desk, Proposed
+from smallcase_service.dues import ATTEMPT_PAUSE, DueState
 from smallcase_service.models import BasketOrder, Investment, Sip, SipInstalment
 from smallcase_service.orders import OPEN_INVESTMENTS, Kind
 from smallcase_service.proposals import Asker
-from smallcase_service.sip_schedule import Frequency, InstalmentState, Mode, SipState, next_due
+from smallcase_service.sip_schedule import Frequency, Mode, SipState, next_due
 
 log = get_logger(__name__)
 
@@ -35,10 +36,6 @@ AUTO_ATTEMPTS_FOR = timedelta(hours=4)
 
 class SipNotFound(NotFound):
     """No such SIP of this user."""
-
-
-class AccountNotActive(Forbidden):
-    """The account is suspended or closed."""
 
 
 class NothingDue(Conflict):
@@ -55,9 +52,7 @@ def sip_of(session: Session, user_id: UUID, sip_id: UUID, *, lock: bool = False)
 
 def waiting(session: Session, sip_id: UUID, *, lock: bool = False) -> SipInstalment | None:
     """The instalment of a SIP that is due; there is at most one."""
-    statement = sa.select(SipInstalment).where(
-        SipInstalment.sip_id == sip_id, SipInstalment.state == InstalmentState.DUE
-    )
+    statement = sa.select(SipInstalment).where(SipInstalment.sip_id == sip_id, SipInstalment.state == DueState.DUE)
     if lock:
         statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     return session.scalar(statement)
@@ -72,7 +67,7 @@ def make_due(session: Session, sip: Sip, trading_day: date, now: datetime) -> Si
         return None
     older = waiting(session, sip.sip_id, lock=True)
     if older is not None:
-        older.state, older.decided_at = InstalmentState.SKIPPED, now
+        older.state, older.decided_at = DueState.SKIPPED, now
         older.reason_code, older.reason = "superseded", "The next instalment has become due."
     due_on = sip.next_due_on
     frequency = Frequency(sip.frequency)
@@ -84,7 +79,7 @@ def make_due(session: Session, sip: Sip, trading_day: date, now: datetime) -> Si
         .values(
             sip_id=sip.sip_id,
             due_on=due_on,
-            state=InstalmentState.DUE,
+            state=DueState.DUE,
             next_try_at=now if sip.mode == Mode.AUTO else None,
             created_at=now,
         )
@@ -138,7 +133,7 @@ def mark_placed(sip_id: UUID, due_on: date, now: datetime) -> Callable[[Session,
         instalment = waiting(session, sip_id, lock=True)
         if instalment is None or instalment.due_on != due_on:
             raise NothingDue("This instalment was placed or skipped meanwhile.")
-        instalment.state, instalment.decided_at = InstalmentState.PLACED, now
+        instalment.state, instalment.decided_at = DueState.PLACED, now
         instalment.basket_order_id = order.basket_order_id
         instalment.reason_code = instalment.reason = instalment.next_try_at = None
 
@@ -160,7 +155,7 @@ def drive_due(desk: Desk, standings: Standings) -> int:
         ).all()
         placing = session.execute(
             sa.select(SipInstalment.sip_id, SipInstalment.due_on)
-            .where(SipInstalment.state == InstalmentState.DUE, SipInstalment.next_try_at <= desk.clock.now())
+            .where(SipInstalment.state == DueState.DUE, SipInstalment.next_try_at <= desk.clock.now())
             .order_by(SipInstalment.next_try_at)
             .limit(BATCH)
         ).all()
@@ -187,24 +182,16 @@ def _possible_day(now: datetime) -> date:
 def _place(desk: Desk, standings: Standings, sip_id: UUID, due_on: date) -> None:
     with desk.db.transaction() as session:
         sip = session.get_one(Sip, sip_id)
-    order_id: UUID | None = None
+
+    def propose(kyc: str) -> Proposed:
+        return replace(proposal(desk, sip, due_on, kyc), also=mark_placed(sip_id, due_on, desk.clock.now()))
+
     try:
-        # No token speaks for the user here: whether the account may trade is asked at this moment.
-        standing = standings.of(sip.user_id)
-        if standing.status != "active":
-            raise AccountNotActive(f"The account is {standing.status}; nothing can be traded in it.")
-        proposed = proposals.checked(desk, lambda: proposal(desk, sip, due_on, standing.kyc))()
-        with desk.db.transaction() as session:
-            order = desk.write(session, proposed)
-            mark_placed(sip_id, due_on, desk.clock.now())(session, order)
-            order_id = order.basket_order_id
+        order_id = unattended.write(desk, standings, sip.user_id, propose)
     except AppError as error:
         _put_off(desk, sip_id, due_on, error)
-        return
-    try:
-        desk.submit(order_id)
-    except PeerUnavailable as error:
-        log.warning("basket.answer_unknown", basket_order_id=str(order_id), detail=error.detail)
+    else:
+        unattended.submit(desk, order_id)
 
 
 def _put_off(desk: Desk, sip_id: UUID, due_on: date, error: AppError) -> None:
@@ -216,7 +203,7 @@ def _put_off(desk: Desk, sip_id: UUID, due_on: date, error: AppError) -> None:
             return
         instalment.reason_code, instalment.reason = error.code, error.detail
         if now - instalment.created_at < AUTO_ATTEMPTS_FOR:
-            instalment.next_try_at = now + outcomes.INSTALMENT_PAUSE
+            instalment.next_try_at = now + ATTEMPT_PAUSE
         else:
             # Not by itself: the user is asked, once.
             instalment.next_try_at = None

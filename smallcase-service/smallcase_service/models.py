@@ -15,9 +15,19 @@ from smallcase_service.attributes import (
     WEIGHTINGS,
 )
 from smallcase_service.base import Base
-from smallcase_service.models_investments import BasketLeg, BasketOrder, Investment, Sip, SipInstalment
+from smallcase_service.models_investments import (
+    AutoRebalance,
+    AutoRebalanceConsent,
+    BasketLeg,
+    BasketOrder,
+    Investment,
+    Sip,
+    SipInstalment,
+)
 
 __all__ = [
+    "AutoRebalance",
+    "AutoRebalanceConsent",
     "Base",
     "BasketLeg",
     "BasketOrder",

@@ -1,4 +1,4 @@
-"""Tables of investments: what a user has in a smallcase, the orders of the basket, their legs, and instalments.
+"""Tables of investments: what a user has in a smallcase, the orders of the basket, their legs, and what falls due.
 
 What an investment holds is nowhere stored: it is the sum over the fills of its legs. Every change of an investment, its
 orders or their legs is made under the lock of the investment's row.
@@ -8,12 +8,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, false, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common.db import Paise
 from smallcase_service.base import Base
+from smallcase_service.dues import DUE_STATES
 from smallcase_service.orders import (
     ENDED_STAGES,
     INVESTMENT_STATUSES,
@@ -23,7 +24,7 @@ from smallcase_service.orders import (
     ORDER_STATUSES,
     STAGES,
 )
-from smallcase_service.sip_schedule import FREQUENCIES, INSTALMENT_STATES, MODES, SIP_STATES
+from smallcase_service.sip_schedule import FREQUENCIES, MODES, SIP_STATES
 
 
 def _one_of(column: str, words: object) -> str:
@@ -50,6 +51,7 @@ class Investment(Base):
         ),
         Index("ix_investment_user", "user_id", "created_at", "investment_id"),
         Index("ix_investment_smallcase_id", "smallcase_id"),
+        Index("ix_investment_auto_rebalance", "smallcase_id", "version", postgresql_where=text("auto_rebalance")),
     )
 
     investment_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -59,6 +61,8 @@ class Investment(Base):
     version: Mapped[int]
     target: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
     status: Mapped[str] = mapped_column(Text)
+    auto_rebalance: Mapped[bool] = mapped_column(server_default=false())
+    """The user wants new published versions followed without being asked; who said so when: AutoRebalanceConsent."""
     created_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
 
@@ -184,7 +188,7 @@ class SipInstalment(Base):
 
     __tablename__ = "sip_instalment"
     __table_args__ = (
-        CheckConstraint(_one_of("state", INSTALMENT_STATES), name="state_known"),
+        CheckConstraint(_one_of("state", DUE_STATES), name="state_known"),
         UniqueConstraint("basket_order_id"),
         Index("ix_sip_instalment_due", "next_try_at", postgresql_where=text("state = 'DUE'")),
     )
@@ -197,5 +201,41 @@ class SipInstalment(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     next_try_at: Mapped[datetime | None]
     """When the driver places it; null where the user confirms."""
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+
+class AutoRebalanceConsent(Base):
+    """Somebody has switched the automatic rebalance of an investment on or off. Insert-only."""
+
+    __tablename__ = "auto_rebalance_consent"
+    __table_args__ = (Index("ix_auto_rebalance_consent_investment", "investment_id", "changed_at"),)
+
+    consent_id: Mapped[UUID] = mapped_column(primary_key=True)
+    investment_id: Mapped[UUID] = mapped_column(ForeignKey("investment.investment_id"))
+    auto_rebalance: Mapped[bool]
+    changed_by: Mapped[UUID]
+    changed_at: Mapped[datetime]
+
+
+class AutoRebalance(Base):
+    """The automatic rebalance of an investment to one version: its key, so there is one of each."""
+
+    __tablename__ = "auto_rebalance"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", DUE_STATES), name="state_known"),
+        UniqueConstraint("basket_order_id"),
+        Index("ix_auto_rebalance_due", "next_try_at", postgresql_where=text("state = 'DUE'")),
+    )
+
+    investment_id: Mapped[UUID] = mapped_column(ForeignKey("investment.investment_id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int]
+    basket_order_id: Mapped[UUID | None]
+    reason_code: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    next_try_at: Mapped[datetime | None]
+    """When the driver tries it; null once it is decided."""
     created_at: Mapped[datetime]
     decided_at: Mapped[datetime | None]

@@ -13,16 +13,28 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from common import idempotency, outbox
+from common.errors import AppError
 from common.events import BasketUpdated
-from common.logging import get_logger
+from common.logging import current_correlation_id, get_logger
 from smallcase_service.baskets import REQUEST_LEASE, add_legs, legs_of, lock_investment, refresh_investment
 from smallcase_service.config import NAME
-from smallcase_service.models import BasketLeg, BasketOrder, Investment, Sip, SipInstalment, Smallcase, SmallcaseVersion
+from smallcase_service.dues import ATTEMPT_PAUSE, DueState, attempts_left
+from smallcase_service.models import (
+    AutoRebalance,
+    BasketLeg,
+    BasketOrder,
+    Investment,
+    Sip,
+    SipInstalment,
+    Smallcase,
+    SmallcaseVersion,
+)
 from smallcase_service.orders import (
     ENDED_STAGES,
     LIVE_LEGS,
     Fact,
     InvestmentStatus,
+    Kind,
     Legs,
     LegState,
     Stage,
@@ -32,7 +44,7 @@ from smallcase_service.orders import (
 )
 from smallcase_service.plan import Trade
 from smallcase_service.portfolio_orders import OrderNews, Refusal
-from smallcase_service.sip_schedule import InstalmentState, Mode
+from smallcase_service.sip_schedule import Mode
 
 log = get_logger(__name__)
 
@@ -44,8 +56,9 @@ SUBMISSIONS_MAX = 6
 """Submissions of one basket order: its first step and the attempts to buy."""
 PASSING_REFUSALS = frozenset({"stale_price", "market_closed", "order_rate", "insufficient_funds"})
 """The buys of a second step are computed anew after these."""
+NOT_ATTEMPTED = "not_attempted"
+"""Reason of a leg that was refused for another one's sake: none to tell the user."""
 PUT_OFF_PAUSE = timedelta(seconds=5)
-INSTALMENT_PAUSE = timedelta(minutes=15)
 
 
 # --- what portfolio-service answered ----------------------------------------------------------------------------------
@@ -86,18 +99,25 @@ def record_answer(
     for index, leg in enumerate(legs):
         refusal = codes.get(index)
         leg.state, leg.updated_at = LegState.REFUSED, now
-        leg.reason_code = refusal.code if refusal else "not_attempted"
+        leg.reason_code = refusal.code if refusal else NOT_ATTEMPTED
         leg.reason = refusal.detail if refusal else "Another order of the basket was refused, so none was taken."
     if order.submissions > 1:
         _move(order, Fact.BUYS_REFUSED)
     else:
         _move(order, Fact.REFUSED)
-        if order.idempotency_ref is not None:
-            # As everywhere: a request that was refused has left nothing, and its key is free for the next attempt.
-            idempotency.forget_answer(session, order.user_id, order.idempotency_ref)
-        if order.sip_id is not None:
-            _give_back_instalment(session, order, now)
+        told = _give_back(session, order, investment, now, passes=_passes(refusals)) or told
     _settle(session, order, investment, now, told=told)
+
+
+def _give_back(session: Session, order: BasketOrder, investment: Investment, now: datetime, *, passes: bool) -> bool:
+    """Free what a refused order was for; answers whether the user does not have to be told, as it is tried again."""
+    if order.idempotency_ref is not None:
+        # As everywhere: a request that was refused has left nothing, and its key is free for the next attempt.
+        idempotency.forget_answer(session, order.user_id, order.idempotency_ref)
+    if order.sip_id is not None:
+        _give_back_instalment(session, order, now)
+        return False
+    return _give_back_rebalance(session, order, investment, now, passes=passes)
 
 
 def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -> None:
@@ -109,14 +129,32 @@ def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -
     first = (order.refusals or [{}])[0]
     instalment.reason_code, instalment.reason = first.get("code"), first.get("detail")
     waits = sa.select(SipInstalment.sip_id).where(
-        SipInstalment.sip_id == order.sip_id, SipInstalment.state == InstalmentState.DUE
+        SipInstalment.sip_id == order.sip_id, SipInstalment.state == DueState.DUE
     )
     if session.scalar(waits) is not None:
-        instalment.state = InstalmentState.FAILED
+        instalment.state = DueState.FAILED
         return
     sip = session.get_one(Sip, instalment.sip_id)
-    instalment.state, instalment.basket_order_id, instalment.decided_at = InstalmentState.DUE, None, None
-    instalment.next_try_at = now + INSTALMENT_PAUSE if sip.mode == Mode.AUTO else None
+    instalment.state, instalment.basket_order_id, instalment.decided_at = DueState.DUE, None, None
+    instalment.next_try_at = now + ATTEMPT_PAUSE if sip.mode == Mode.AUTO else None
+
+
+def _give_back_rebalance(
+    session: Session, order: BasketOrder, investment: Investment, now: datetime, *, passes: bool
+) -> bool:
+    """A refused automatic rebalance is due again if the reason passes, and has failed otherwise; answers which."""
+    placed = AutoRebalance.basket_order_id == order.basket_order_id
+    row = session.scalar(sa.select(AutoRebalance).where(placed).with_for_update(key_share=True))
+    if row is None:
+        return False
+    first = (order.refusals or [{}])[0]
+    row.reason_code, row.reason = first.get("code"), first.get("detail")
+    if passes and investment.auto_rebalance and attempts_left(row.attempts):
+        row.state, row.basket_order_id, row.decided_at = DueState.DUE, None, None
+        row.next_try_at = now + ATTEMPT_PAUSE
+        return True
+    row.state, row.decided_at = DueState.FAILED, now
+    return False
 
 
 def _refusal(refusal: Refusal, legs: Sequence[BasketLeg]) -> dict[str, Any]:
@@ -142,6 +180,42 @@ def _adopt(session: Session, order: BasketOrder, investment: Investment) -> None
         repaired = session.get_one(BasketOrder, order.repairs)
         repaired.repaired_by = order.basket_order_id
         repaired.status = _status(repaired, _legs(session, repaired.basket_order_id))
+
+
+def record_given_up(
+    session: Session, investment: Investment, kind: Kind, version: int, error: AppError, now: datetime
+) -> BasketOrder:
+    """An order of a locked investment that the platform wanted to place and could not plan: refused, without legs.
+
+    So the user finds it among the orders of the investment, and is told of it, like any other that was refused.
+    """
+    order = BasketOrder(
+        basket_order_id=uuid4(),
+        investment_id=investment.investment_id,
+        user_id=investment.user_id,
+        kind=kind,
+        stage=Stage.REFUSED,
+        status=Status.REFUSED,
+        kyc="unknown",
+        queue_when_closed=False,
+        version=version,
+        wanted={},
+        submission_id=uuid4(),
+        submissions=0,
+        refusals=[{"exchange": None, "tradingsymbol": None, "code": error.code, "detail": error.detail}],
+        planned_cost_paise=0,
+        planned_charges_paise=0,
+        created_at=now,
+        ended_at=now,
+        due_at=now,
+        drives=0,
+        correlation_id=current_correlation_id(),
+    )
+    session.add(order)
+    session.flush()
+    log.warning("basket.given_up", basket_order_id=str(order.basket_order_id), kind=kind, code=error.code)
+    _tell(session, order, investment)
+    return order
 
 
 # --- the second step ----------------------------------------------------------------------------------------------------
@@ -293,7 +367,7 @@ def wake(session: Session) -> None:
 def _tell(session: Session, order: BasketOrder, investment: Investment) -> None:
     legs = legs_of(session, order.basket_order_id)
     first = (order.refusals or [{}])[0]
-    failed = next((leg for leg in legs if leg.reason_code), None)
+    failed = next((leg for leg in legs if leg.reason_code not in (None, NOT_ATTEMPTED)), None)
     event = BasketUpdated.model_validate(
         {
             "basket_order_id": order.basket_order_id,

@@ -5,6 +5,7 @@ Every order of a basket takes an Idempotency-Key. Orders answer 202 with a recei
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 from uuid import UUID, uuid5
 
@@ -20,7 +21,7 @@ from common.errors import AppError, Unavailable
 from common.idempotency import IdempotencyKey, request_hash, respond
 from common.market_data import Key, MarketData, Price
 from common.money import parse_rupees
-from smallcase_service import baskets, investments, proposals
+from smallcase_service import auto_rebalance_consent, auto_rebalancing, baskets, investments, proposals
 from smallcase_service.dependencies import DeskDep
 from smallcase_service.desk import Desk, Proposed
 from smallcase_service.investments import PAGE_DEFAULT, PAGE_MAX, Page
@@ -28,6 +29,8 @@ from smallcase_service.models import Investment
 from smallcase_service.orders import REPAIRABLE, InvestmentStatus
 from smallcase_service.proposals import Asker, checked
 from smallcase_service.schemas_investments import (
+    AutoRebalanceOut,
+    AutoRebalanceSetting,
     InvestmentDetail,
     InvestmentOut,
     InvestmentPage,
@@ -35,6 +38,7 @@ from smallcase_service.schemas_investments import (
     position_rows,
 )
 from smallcase_service.schemas_orders import (
+    AutoRebalanceIn,
     BasketOrderOut,
     BasketOrderPage,
     BasketReceipt,
@@ -102,7 +106,7 @@ def invest(smallcase_id: UUID, body: InvestIn, user: User, key: IdempotencyKey, 
     """Buy a smallcase: all its orders are accepted together, or none is."""
 
     def propose() -> Proposed:
-        return proposals.first_purchase(
+        proposed = proposals.first_purchase(
             desk,
             _asker(user, body),
             smallcase_id,
@@ -110,6 +114,9 @@ def invest(smallcase_id: UUID, body: InvestIn, user: User, key: IdempotencyKey, 
             portfolio_id=body.portfolio_id,
             version=body.version,
         )
+        if not body.auto_rebalance:
+            return proposed
+        return replace(proposed, also=auto_rebalance_consent.given_with_purchase(user.user_id, desk.clock.now()))
 
     return _placed(desk, user, key, f"smallcases/{smallcase_id}/invest", body, propose)
 
@@ -206,6 +213,7 @@ def read_investment(investment_id: UUID, user: User, db: DatabaseDep, market: Ma
         name = investments.names(session, [investment.smallcase_id])[investment.smallcase_id]
         working = baskets.live_order(session, investment_id)
         recent = investments.orders_page(session, user.user_id, investment_id=investment_id, limit=PAGE_MAX)
+        automatic = [AutoRebalanceOut.of(row) for row in auto_rebalancing.latest(session, investment_id)]
         broken = [order.basket_order_id for order in recent.items if order.status in REPAIRABLE]
     held = {position.key: position.held for position in positions if position.held}
     prices = _prices(market, [*held, *(one.key for one in followed)])
@@ -216,9 +224,19 @@ def read_investment(investment_id: UUID, user: User, db: DatabaseDep, market: Ma
             "update_available": investment.target is None and composition != followed,
             "working_order_id": working.basket_order_id if working else None,
             "needs_repair": broken,
+            "auto_rebalances": automatic,
             "positions": position_rows(positions, followed, prices),
         }
     )
+
+
+@router.put("/investments/{investment_id}/auto-rebalance")
+def set_auto_rebalance(
+    investment_id: UUID, body: AutoRebalanceIn, user: User, session: SessionDep, clock: ClockDep
+) -> AutoRebalanceSetting:
+    """Have the investment rebalanced to new published versions without being asked, or not any more."""
+    investment = auto_rebalance_consent.change(session, user.user_id, investment_id, body.auto_rebalance, clock.now())
+    return AutoRebalanceSetting.of(investment, auto_rebalance_consent.changed_at(session, investment_id))
 
 
 @router.get("/investments/{investment_id}/orders")

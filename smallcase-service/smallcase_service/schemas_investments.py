@@ -1,6 +1,7 @@
 """Answer bodies of investments. Rupees are decimal strings here, instants Indian time."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
@@ -12,7 +13,7 @@ from common.money import SignedRupees, round_paise
 from smallcase_service import plan
 from smallcase_service.composition import Constituent
 from smallcase_service.investments import Flows, Position
-from smallcase_service.models import Investment
+from smallcase_service.models import AutoRebalance, Investment
 from smallcase_service.schemas import IstDateTime
 from smallcase_service.schemas_orders import average_price
 
@@ -29,6 +30,7 @@ class InvestmentOut(BaseModel):
     portfolio_id: UUID
     version: int
     customised: bool
+    auto_rebalance: bool
     status: str
     bought: SignedRupees
     sold: SignedRupees
@@ -70,6 +72,7 @@ def investment_fields(
         "portfolio_id": investment.portfolio_id,
         "version": investment.version,
         "customised": investment.target is not None,
+        "auto_rebalance": investment.auto_rebalance,
         "status": investment.status,
         "bought": flows.bought_paise,
         "sold": flows.sold_paise,
@@ -106,13 +109,57 @@ class PositionOut(BaseModel):
     drift_bps: int | None
 
 
+class AutoRebalanceOut(BaseModel):
+    """What became of the automatic rebalance to one version. `next_try_at`: it could not be placed yet, or waits."""
+
+    version: int
+    status: str
+    basket_order_id: UUID | None
+    reason_code: str | None
+    reason: str | None
+    next_try_at: IstDateTime | None
+    decided_at: IstDateTime | None
+
+    @classmethod
+    def of(cls, row: AutoRebalance) -> Self:
+        """The public form of an automatic rebalance."""
+        return cls(
+            version=row.version,
+            status=row.state,
+            basket_order_id=row.basket_order_id,
+            reason_code=row.reason_code,
+            reason=row.reason,
+            next_try_at=row.next_try_at,
+            decided_at=row.decided_at,
+        )
+
+
+class AutoRebalanceSetting(BaseModel):
+    """Whether an investment is rebalanced automatically, and when that was last switched."""
+
+    investment_id: UUID
+    auto_rebalance: bool
+    changed_at: IstDateTime | None
+
+    @classmethod
+    def of(cls, investment: Investment, changed_at: datetime | None) -> Self:
+        """The public form of the setting."""
+        return cls(
+            investment_id=investment.investment_id, auto_rebalance=investment.auto_rebalance, changed_at=changed_at
+        )
+
+
 class InvestmentDetail(InvestmentOut):
-    """An investment share by share, and whether the smallcase has a newer composition than the one it follows."""
+    """An investment share by share, and whether the smallcase has a newer composition than the one it follows.
+
+    `auto_rebalances` are the latest versions it was to follow by itself, newest first.
+    """
 
     newest_version: int
     update_available: bool
     working_order_id: UUID | None
     needs_repair: list[UUID]
+    auto_rebalances: list[AutoRebalanceOut]
     positions: list[PositionOut]
 
 

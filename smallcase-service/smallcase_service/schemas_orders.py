@@ -24,6 +24,11 @@ UNITS_MAX = 1_000_000
 Amount = Annotated[Rupees, Field(gt=0)]
 Queue = Annotated[bool, Field(description="Let the orders wait for the next session when the market is closed.")]
 
+AutoRebalanceWord = Annotated[
+    bool,
+    Field(strict=True, description="Rebalance the investment to each new published version without asking."),
+]
+
 
 class InvestIn(Body):
     """A first purchase of at most this amount, charges included."""
@@ -34,6 +39,13 @@ class InvestIn(Body):
         default=None, strict=True, ge=1, le=VERSION_MAX, description="The version that was looked at."
     )
     queue_when_closed: Queue = False
+    auto_rebalance: AutoRebalanceWord = False
+
+
+class AutoRebalanceIn(Body):
+    """The user's word on automatic rebalances of one investment."""
+
+    auto_rebalance: AutoRebalanceWord
 
 
 class InvestMoreIn(Body):

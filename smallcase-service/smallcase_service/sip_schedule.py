@@ -31,19 +31,9 @@ class SipState(StrEnum):
     STOPPED = "STOPPED"
 
 
-class InstalmentState(StrEnum):
-    """What became of a due date."""
-
-    DUE = "DUE"
-    PLACED = "PLACED"
-    SKIPPED = "SKIPPED"
-    FAILED = "FAILED"
-
-
 FREQUENCIES = tuple(Frequency)
 MODES = tuple(Mode)
 SIP_STATES = tuple(SipState)
-INSTALMENT_STATES = tuple(InstalmentState)
 DAY_MAX = {Frequency.MONTHLY: 31, Frequency.WEEKLY: 5}
 """Largest day of a plan: of the month, or of the week (1 Monday to 5 Friday)."""
 

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from common.clock import trading_date
 from common.errors import Conflict
 from smallcase_service import instalments, investments
+from smallcase_service.dues import DueState
 from smallcase_service.investments import PAGE_DEFAULT, CursorUnknown, Page
 from smallcase_service.models import Sip, SipInstalment
-from smallcase_service.sip_schedule import Frequency, InstalmentState, Mode, SipState, first_due, next_due
+from smallcase_service.sip_schedule import Frequency, Mode, SipState, first_due, next_due
 
 SIPS_MAX = 50
 """SIPs of one user that are not stopped."""
@@ -69,10 +70,10 @@ def skip(session: Session, user_id: UUID, sip_id: UUID, now: datetime) -> Sip:
     sip = _changeable(session, user_id, sip_id)
     due = instalments.waiting(session, sip_id, lock=True)
     if due is None:
-        due = SipInstalment(sip_id=sip_id, due_on=sip.next_due_on, state=InstalmentState.SKIPPED, created_at=now)
+        due = SipInstalment(sip_id=sip_id, due_on=sip.next_due_on, state=DueState.SKIPPED, created_at=now)
         session.add(due)
         sip.next_due_on = next_due(Frequency(sip.frequency), sip.day, sip.next_due_on)
-    due.state, due.decided_at, due.next_try_at = InstalmentState.SKIPPED, now, None
+    due.state, due.decided_at, due.next_try_at = DueState.SKIPPED, now, None
     session.flush()
     return sip
 
@@ -89,7 +90,7 @@ def change_state(session: Session, user_id: UUID, sip_id: UUID, state: SipState,
         raise SipStopped("The SIP is stopped; make a new one.")
     due = instalments.waiting(session, sip_id, lock=True)
     if due is not None and state != SipState.ACTIVE:
-        due.state, due.decided_at, due.next_try_at = InstalmentState.SKIPPED, now, None
+        due.state, due.decided_at, due.next_try_at = DueState.SKIPPED, now, None
         due.reason_code, due.reason = "sip_" + state.lower(), f"The SIP was {state.lower()}."
     if state == SipState.ACTIVE:
         sip.next_due_on = first_due(Frequency(sip.frequency), sip.day, max(sip.next_due_on, trading_date(now)))
@@ -111,7 +112,7 @@ def page(
     """The user's SIPs, newest first; with `due_only` those with an instalment that waits. Raises CursorUnknown."""
     statement = sa.select(Sip).where(Sip.user_id == user_id)
     if due_only:
-        waits = sa.exists().where(SipInstalment.sip_id == Sip.sip_id, SipInstalment.state == InstalmentState.DUE)
+        waits = sa.exists().where(SipInstalment.sip_id == Sip.sip_id, SipInstalment.state == DueState.DUE)
         statement = statement.where(waits)
     if cursor is not None:
         last = session.get(Sip, cursor)
@@ -125,7 +126,7 @@ def page(
 def waiting(session: Session, sip_ids: Sequence[UUID]) -> Mapping[UUID, SipInstalment]:
     """The instalments that wait, by SIP."""
     rows = session.scalars(
-        sa.select(SipInstalment).where(SipInstalment.sip_id.in_(sip_ids), SipInstalment.state == InstalmentState.DUE)
+        sa.select(SipInstalment).where(SipInstalment.sip_id.in_(sip_ids), SipInstalment.state == DueState.DUE)
     )
     return {row.sip_id: row for row in rows}
 
