@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from analytics_service import routes, routes_jobs
+from analytics_service import routes, routes_jobs, routes_schedule
 from analytics_service.analyses import Analyses
 from analytics_service.config import NAME, Settings
 from analytics_service.wakeup import SilentWakeup, Wakeup
@@ -25,7 +25,7 @@ def create_app(
         name=NAME,
         title="Saras analytics-service",
         package="analytics_service",
-        routers=[routes.router, routes_jobs.router],
+        routers=[routes.router, routes_jobs.router, routes_schedule.router],
         db=db,
         authenticator=authenticator,
         state={

@@ -5,7 +5,7 @@ with it: when it differs, the broker has restated its history (split, bonus issu
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
@@ -50,11 +50,19 @@ class Close:
     paise: int
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Closes, oldest first; `is_complete` is false when the broker could not be asked for what is not stored."""
+
+    closes: list[Close]
+    is_complete: bool
+
+
 class CloseSource(Protocol):
     """Where closes come from."""
 
-    def closes(self, key: Key, first: date, last: date) -> list[Close]:
-        """Closes of [first, last], oldest first; raises AppError when there is no answer."""
+    def closes(self, key: Key, first: date, last: date) -> Answer:
+        """Closes of [first, last]; raises AppError when there is no answer."""
         ...
 
 
@@ -64,15 +72,17 @@ class MarketCloses:
     def __init__(self, client: ServiceClient) -> None:
         self._client = client
 
-    def closes(self, key: Key, first: date, last: date) -> list[Close]:
+    def closes(self, key: Key, first: date, last: date) -> Answer:
         found: list[Close] = []
+        is_complete = True
         while first <= last:
             until = min(last, first + timedelta(days=SPAN_DAYS_MAX - 1))
             query = {"i": f"{key[0]}:{key[1]}", "from": first.isoformat(), "to": until.isoformat()}
-            rows = self._client.get("/internal/v1/candles", query)["candles"]
-            found += [Close(date.fromisoformat(row["date"]), int(row["close_paise"])) for row in rows]
+            answer = self._client.get("/internal/v1/candles", query)
+            found += [Close(date.fromisoformat(row["date"]), int(row["close_paise"])) for row in answer["candles"]]
+            is_complete = is_complete and bool(answer["is_complete"])
             first = until + timedelta(days=1)
-        return found
+        return Answer(found, is_complete)
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Read:
     """What was read of one share; `anew`: it replaces everything stored of it."""
 
     wanted: Wanted
-    closes: list[Close]
+    answer: Answer
     anew: bool
 
 
@@ -118,7 +128,7 @@ def bring(db: Database, source: CloseSource, benchmark: Key, clock: Clock) -> in
         except PeerRefused as error:
             # Not a listed instrument (any more): it keeps its last trade's price.
             log.info("closes.refused", tradingsymbol=one.key[1], code=error.code)
-            read.append(Read(one, [], False))
+            read.append(Read(one, Answer([], True), False))
         except AppError as error:
             failures += 1
             log.info("closes.unanswered", tradingsymbol=one.key[1], code=error.code)
@@ -128,6 +138,16 @@ def bring(db: Database, source: CloseSource, benchmark: Key, clock: Clock) -> in
             done += _write(db, read, now)
             read = []
     return done + _write(db, read, now)
+
+
+def are_in(session: Session, keys: Collection[Key], on: date, after: datetime) -> bool:
+    """Whether all of these shares were answered in full after an instant, up to a day at least."""
+    answered = select(func.count()).where(
+        sa.tuple_(CloseCoverage.exchange, CloseCoverage.tradingsymbol).in_(sorted(keys)),
+        CloseCoverage.last_on >= on,
+        CloseCoverage.answered_at >= after,
+    )
+    return session.scalar(answered) == len(keys)
 
 
 def wanted_closes(session: Session, benchmark: Key, today: date) -> list[Wanted]:
@@ -180,11 +200,11 @@ def _read(db: Database, source: CloseSource, wanted: Wanted, covered: CloseCover
         control = _control(session, wanted.key, covered.last_on)
     if control is None:
         return Read(wanted, source.closes(wanted.key, covered.first_on, wanted.last), True)
-    closes = source.closes(wanted.key, control.on, wanted.last)
-    if closes and closes[0] != control:
+    answer = source.closes(wanted.key, control.on, wanted.last)
+    if answer.closes and answer.closes[0] != control:
         log.warning("closes.restated", tradingsymbol=wanted.key[1], on=control.on.isoformat())
         return Read(wanted, source.closes(wanted.key, covered.first_on, wanted.last), True)
-    return Read(wanted, closes, False)
+    return Read(wanted, answer, False)
 
 
 def _control(session: Session, key: Key, last: date) -> Close | None:
@@ -217,17 +237,18 @@ def _write(db: Database, read: Sequence[Read], now: datetime) -> int:
 def _store(session: Session, read: Read) -> list[date]:
     """Store closes; answers the days that changed."""
     exchange, symbol = read.wanted.key
+    closes = read.answer.closes
     changed: list[date] = []
     if read.anew:
         gone = delete(DailyClose).where(
             DailyClose.exchange == exchange,
             DailyClose.tradingsymbol == symbol,
-            DailyClose.on_date.not_in([close.on for close in read.closes]),
+            DailyClose.on_date.not_in([close.on for close in closes]),
         )
         changed += session.scalars(gone.returning(DailyClose.on_date)).all()
-    if not read.closes:
+    if not closes:
         return changed
-    days, paise = [close.on for close in read.closes], [close.paise for close in read.closes]
+    days, paise = [close.on for close in closes], [close.paise for close in closes]
     changed += session.scalars(
         sa.text(
             "INSERT INTO daily_close (exchange, tradingsymbol, on_date, close_paise)"
@@ -249,6 +270,7 @@ def _cover(session: Session, read: Read, now: datetime) -> None:
         first_on=wanted.first,
         last_on=wanted.last,
         asked_at=now,
+        answered_at=now if read.answer.is_complete else None,
     )
     new = statement.excluded
     session.execute(
@@ -258,6 +280,7 @@ def _cover(session: Session, read: Read, now: datetime) -> None:
                 "first_on": func.least(CloseCoverage.first_on, new.first_on),
                 "last_on": func.greatest(CloseCoverage.last_on, new.last_on),
                 "asked_at": new.asked_at,
+                "answered_at": func.coalesce(new.answered_at, CloseCoverage.answered_at),
             },
         )
     )

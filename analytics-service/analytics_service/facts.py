@@ -46,6 +46,13 @@ def portfolios_of(session: Session, user_id: UUID) -> list[Portfolio]:
     return [Portfolio(row, user_id) for row in sorted(session.scalars(ids.limit(PORTFOLIOS_MAX)))]
 
 
+def has_any_until(session: Session, user_id: UUID, last: date) -> bool:
+    """Whether anything had happened in a user's portfolios of the platform by the end of a day."""
+    traded = select(Trade.order_id).where(Trade.user_id == user_id, Trade.trading_date <= last)
+    moved = select(CashFlow.transfer_id).where(CashFlow.user_id == user_id, _flow_day() <= last)
+    return bool(session.scalar(select(sa.or_(traded.exists(), moved.exists()))))
+
+
 def portfolio_of(session: Session, user_id: UUID, portfolio_id: UUID) -> Portfolio | None:
     """One portfolio of a user, of the platform or imported; None when there is none such."""
     imported = session.get(ImportedPortfolio, portfolio_id)
@@ -196,7 +203,7 @@ def fills_by_book(session: Session, portfolio: Portfolio, books: Sequence[BookKe
 def _flows(session: Session, portfolio: Portfolio, first: date | None) -> list[DayFlow]:
     if portfolio.is_imported:
         return []
-    on = sa.type_coerce(func.date(func.timezone("Asia/Kolkata", CashFlow.occurred_at)), sa.Date)
+    on = _flow_day()
     amount = case((CashFlow.kind == "WITHDRAWAL", -CashFlow.amount_paise), else_=CashFlow.amount_paise)
     statement = select(on, cast(func.sum(amount), BigInteger), func.count()).where(
         CashFlow.portfolio_id == portfolio.portfolio_id
@@ -204,6 +211,10 @@ def _flows(session: Session, portfolio: Portfolio, first: date | None) -> list[D
     if first is not None:
         statement = statement.where(on >= first)
     return [DayFlow(day, paise, count) for day, paise, count in session.execute(statement.group_by(on))]
+
+
+def _flow_day() -> sa.ColumnElement[date]:
+    return sa.type_coerce(func.date(func.timezone("Asia/Kolkata", CashFlow.occurred_at)), sa.Date)
 
 
 def _days(days: Sequence[date]) -> Days:

@@ -6,12 +6,13 @@ on the way.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,7 @@ HELD_FOR = timedelta(seconds=150)
 """A worker that says nothing for so long is taken for dead: Celery ends a task before that."""
 ATTEMPTS_MAX = 3
 OPEN_MAX = 5
-"""Jobs of one user that may wait or run at a time."""
+"""Jobs that one user asked for and that may wait or run at a time."""
 KEPT_FOR = timedelta(days=30)
 KEPT_MAX = 100
 """Jobs of one user that are kept; older ones go first."""
@@ -56,7 +57,9 @@ def add(
     """Write a new job (and the file it is given); raises TooManyJobs."""
     # Two requests of one user must not both find the last free place.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(user_id), 0))))
-    open_count = session.scalar(select(func.count()).where(Job.user_id == user_id, Job.state.in_((QUEUED, RUNNING))))
+    open_count = session.scalar(
+        select(func.count()).where(Job.user_id == user_id, Job.state.in_((QUEUED, RUNNING)), Job.cadence.is_(None))
+    )
     if (open_count or 0) >= OPEN_MAX:
         raise TooManyJobs(
             f"{OPEN_MAX} reports or imports of yours are still open; wait for one to end.", retry_after=RETRY_AFTER_S
@@ -79,9 +82,36 @@ def add(
     return job
 
 
+def add_automatic(
+    session: Session, user_id: UUID, asked: dict[str, Any], cadence: str, period_end: date, now: datetime
+) -> UUID | None:
+    """Write the job of a report that is made by itself; None when the user has one of that period already."""
+    new = insert(Job).values(
+        job_id=uuid4(),
+        user_id=user_id,
+        kind="REPORT",
+        state=QUEUED,
+        asked=asked,
+        cadence=cadence,
+        period_end=period_end,
+        progress_done=0,
+        progress_total=1,
+        attempts=0,
+        created_at=now,
+    )
+    return session.scalars(new.on_conflict_do_nothing().returning(Job.job_id)).one_or_none()
+
+
+def open_automatic(session: Session) -> int:
+    """How many automatic reports wait or run."""
+    counted = select(func.count()).where(Job.state.in_((QUEUED, RUNNING)), Job.cadence.is_not(None))
+    return session.scalar(counted) or 0
+
+
 def take(db: Database, now: datetime) -> Job | None:
     """The oldest job that waits or whose worker is gone, held from now on; None when there is none.
 
+    What a user asked for comes before what is made by itself, however long that has waited.
     A job that killed its worker ATTEMPTS_MAX times is given up on the way.
     """
     with db.transaction() as session:
@@ -99,7 +129,7 @@ def take(db: Database, now: datetime) -> Job | None:
         due = (
             select(Job)
             .where(or_(Job.state == QUEUED, sa.and_(Job.state == RUNNING, Job.held_until < now)))
-            .order_by(Job.created_at, Job.job_id)
+            .order_by(Job.cadence.is_not(None), Job.created_at, Job.job_id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )

@@ -1,4 +1,4 @@
-"""What happens by itself: open jobs are found, closes are read, what is old goes."""
+"""What happens by itself: open jobs are found, closes are read, due reports are queued, what is old goes."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from analytics_service import closes, importing, jobs, reporting
+from analytics_service import closes, importing, jobs, report_schedule, reporting
 from analytics_service.desk import Desk
 from analytics_service.models_jobs import Job
 from common.logging import get_logger
@@ -16,6 +16,7 @@ log = get_logger(__name__)
 SWEEP_PAUSE_S = 5.0
 PRUNE_EVERY = 120
 """Sweeps between two removals of old jobs."""
+SCHEDULE_PAUSE_S = 10.0
 JOBS_A_RING = 20
 _WORK: dict[str, Callable[[Desk, Job], None]] = {"REPORT": reporting.make, "IMPORT": importing.take}
 
@@ -24,6 +25,7 @@ def loops(desk: Desk) -> Sequence[Callable[[threading.Event], None]]:
     """The loops of this room, one thread each."""
     return [
         partial(sweep, desk),
+        partial(schedule, desk),
         partial(closes.run, desk.db, desk.closes, desk.settings.benchmark_key, desk.clock),
     ]
 
@@ -37,6 +39,13 @@ def sweep(desk: Desk, stop: threading.Event) -> None:
             _guarded(lambda: jobs.prune(desk.db, desk.clock.now()))
         rounds += 1
         stop.wait(SWEEP_PAUSE_S)
+
+
+def schedule(desk: Desk, stop: threading.Event) -> None:
+    """Look for reports that are to be made by themselves until told to stop."""
+    while not stop.is_set():
+        _guarded(lambda: report_schedule.queue_due(desk))
+        stop.wait(SCHEDULE_PAUSE_S)
 
 
 def work_guarded(desk: Desk) -> None:

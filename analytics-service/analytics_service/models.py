@@ -11,7 +11,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstrain
 from sqlalchemy.orm import Mapped, mapped_column
 
 import analytics_service.models_derived
-import analytics_service.models_jobs  # noqa: F401  the other tables of the schema
+import analytics_service.models_jobs
+import analytics_service.models_schedule  # noqa: F401  the other tables of the schema
 from analytics_service.model_base import Base
 from common.db import Paise
 

@@ -32,6 +32,8 @@ class CloseCoverage(Base):
     first_on: Mapped[date]
     last_on: Mapped[date]
     asked_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    """When the answer was last complete; null: not since this is kept."""
 
 
 class CloseChange(Base):

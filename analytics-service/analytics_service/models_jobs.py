@@ -1,6 +1,6 @@
 """Tables of long work: jobs, what they made, and the rows of a file they could not take."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,15 @@ class Job(Base):
         CheckConstraint("state IN ('QUEUED', 'RUNNING', 'DONE', 'FAILED')", name="state_known"),
         CheckConstraint("kind IN ('REPORT', 'IMPORT')", name="kind_known"),
         CheckConstraint("progress_done BETWEEN 0 AND progress_total", name="progress_in_range"),
+        CheckConstraint("(cadence IS NULL) = (period_end IS NULL)", name="cadence_has_period"),
+        Index(
+            "uq_job_automatic",
+            "user_id",
+            "cadence",
+            "period_end",
+            unique=True,
+            postgresql_where=text("cadence IS NOT NULL"),
+        ),
         Index("ix_job_user_id_created_at", "user_id", "created_at", "job_id"),
         Index("ix_job_open", "created_at", postgresql_where=text("state IN ('QUEUED', 'RUNNING')")),
     )
@@ -32,6 +41,10 @@ class Job(Base):
     state: Mapped[str] = mapped_column(Text)
     asked: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """What the user asked for, as the request was."""
+    cadence: Mapped[str | None] = mapped_column(Text)
+    """`daily` or `monthly` for a report that is made by itself; null for what a user asked for."""
+    period_end: Mapped[date | None]
+    """The last day of what an automatic report is about; there is one for each user, cadence and period."""
     progress_done: Mapped[int]
     progress_total: Mapped[int]
     attempts: Mapped[int]

@@ -18,6 +18,7 @@ from analytics_service.models import CashFlow, Trade
 from analytics_service.models_derived import LotDisposal
 from analytics_service.models_jobs import Job
 from analytics_service.report_kinds import MEDIA_TYPES, ReportIn
+from analytics_service.report_periods import Period, period_of
 from analytics_service.schemas_performance import Asked
 from analytics_service.sheets import Cell, Sheet, csv_of, xlsx_of
 from analytics_service.valuing import bring_up_to_date
@@ -58,7 +59,8 @@ def make(desk: Desk, job: Job) -> None:
         "holdings": _holdings,
     }
     content = work[asked.kind](desk, job, asked)
-    first, last = asked.period
+    period = automatic_period(job)
+    first, last = (period.first, period.last) if period else asked.period
     now = desk.clock.now()
     with desk.db.transaction() as session:
         if not jobs.finish(session, job, now, jobs.File(asked.file_name, MEDIA_TYPES[asked.format], content)):
@@ -66,14 +68,21 @@ def make(desk: Desk, job: Job) -> None:
         ready = ReportReady(
             report_id=job.job_id,
             user_id=job.user_id,
-            kind=asked.kind,
-            title=asked.title,
+            kind=period.cadence if period else asked.kind,
+            title=period.title if period else asked.title,
             period_start=first,
             period_end=last,
             occurred_at=now,
         )
         outbox.record(session, ready, source=NAME, aggregate_id=job.job_id)
     log.info("report.ready", job_id=str(job.job_id), kind=asked.kind, format=asked.format, bytes=len(content))
+
+
+def automatic_period(job: Job) -> Period | None:
+    """What a report that is made by itself is about; None for one that its user asked for."""
+    if job.period_end is None:
+        return None
+    return period_of("daily" if job.cadence == "daily" else "monthly", job.period_end)
 
 
 def view_for(desk: Desk, session: Session, job: Job, asked: ReportIn) -> View:
@@ -95,7 +104,9 @@ def _portfolio(desk: Desk, job: Job, asked: ReportIn) -> bytes:
     with desk.db.transaction() as session:
         view = view_for(desk, session, job, asked)
     jobs.progress(desk, job, 1, STEPS)
-    html = report_pages.portfolio(view, asked.title, made_on=_today(desk), on_paper=asked.format == "pdf")
+    period = automatic_period(job)
+    title = period.title if period else asked.title
+    html = report_pages.portfolio(view, title, made_on=_today(desk), on_paper=asked.format == "pdf")
     jobs.progress(desk, job, 2, STEPS)
     return _printed(html) if asked.format == "pdf" else html.encode()
 

@@ -22,6 +22,8 @@ class JobView(BaseModel):
     progress: float
     """From 0 to 1."""
     asked: dict[str, Any]
+    cadence: str | None
+    """`daily` or `monthly` when it is made by itself."""
     problem_code: str | None
     problem: str | None
     created_at: IstDateTime
@@ -35,6 +37,7 @@ class JobView(BaseModel):
             state=job.state,
             progress=job.progress_done / job.progress_total,
             asked={key: value for key, value in job.asked.items() if value is not None},
+            cadence=job.cadence,
             problem_code=job.problem_code,
             problem=job.problem,
             created_at=job.created_at,

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from analytics_service.app import create_app
-from analytics_service.closes import Close
+from analytics_service.closes import Answer, Close
 from analytics_service.config import NAME, Settings
 from analytics_service.consumers import HANDLERS
 from analytics_service.desk import Desk
@@ -36,19 +36,24 @@ def client(db: Database, authenticator: Callable[..., Authenticator], clock: Fix
 
 @dataclass
 class ScriptedCloses:
-    """Closes as a test says; a share that is not there is refused, `trouble` is raised instead of an answer."""
+    """Closes as a test says; a share that is not there is refused, `trouble` is raised instead of an answer.
+
+    `incomplete` shares are answered as by a market-data-service whose broker is away.
+    """
 
     known: dict[tuple[str, str], dict[date, int]] = field(default_factory=dict)
     asked: list[tuple[tuple[str, str], date, date]] = field(default_factory=list)
     trouble: AppError | None = None
+    incomplete: set[tuple[str, str]] = field(default_factory=set)
 
-    def closes(self, key: tuple[str, str], first: date, last: date) -> list[Close]:
+    def closes(self, key: tuple[str, str], first: date, last: date) -> Answer:
         self.asked.append((key, first, last))
         if self.trouble is not None:
             raise self.trouble
         if key not in self.known:
             raise PeerRefused("not known", status=404, code="unknown_instrument")
-        return [Close(on, paise) for on, paise in sorted(self.known[key].items()) if first <= on <= last]
+        found = [Close(on, paise) for on, paise in sorted(self.known[key].items()) if first <= on <= last]
+        return Answer(found, key not in self.incomplete)
 
 
 @pytest.fixture

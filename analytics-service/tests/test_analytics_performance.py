@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from analytics_service import closes as closing
 from analytics_service.analyses import Analyses
-from analytics_service.closes import Close
+from analytics_service.closes import Answer, Close
 from analytics_service.desk import Desk
 from analytics_service.facts import Portfolio
 from analytics_service.pictures import PARTS
@@ -257,5 +257,5 @@ def test_closes_come_from_market_data_over_the_wire() -> None:
     first, last = date(2010, 1, 1), date(2026, 1, 1)
     found = source.closes(("NSE", "M&M"), first, last)
     second = first + timedelta(days=closing.SPAN_DAYS_MAX)
-    assert found == [Close(first, 1_50_00), Close(second, 1_50_00)]
+    assert found == Answer([Close(first, 1_50_00), Close(second, 1_50_00)], True)
     assert Client.asked[0][1]["i"] == "NSE:M&M"

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from analytics_service import facts, service
-from analytics_service.closes import Close, Read, Wanted, _cover, _store
+from analytics_service.closes import Answer, Close, Read, Wanted, _cover, _store
 from analytics_service.facts import Portfolio
 from analytics_service.lots import Fill, fifo
 from analytics_service.models_derived import DERIVED_FROM_FACTS, CloseChange, DailyValue, LotDisposal, OpenLot
@@ -62,7 +62,7 @@ class Story:
 
     def close(self, key: tuple[str, str], closes: dict[date, int]) -> None:
         rows = [Close(on, paise) for on, paise in sorted(closes.items())]
-        self.steps.append(Read(Wanted(key, rows[0].on, rows[-1].on), rows, False))
+        self.steps.append(Read(Wanted(key, rows[0].on, rows[-1].on), Answer(rows, True), False))
 
     def play(self, session: Session) -> None:
         for number, step in enumerate(self.steps):
@@ -114,7 +114,7 @@ def by_hand(story: Story) -> dict[date, tuple[int, int, int]]:
     ]
     for step in story.steps:
         if isinstance(step, Read):
-            closes[step.wanted.key].update({close.on: close.paise for close in step.closes})
+            closes[step.wanted.key].update({close.on: close.paise for close in step.answer.closes})
     fact_days = sorted({trade.trading_date for trade in trades} | {on for _, on in flows})
     if not fact_days:
         return {}
