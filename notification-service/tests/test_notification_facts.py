@@ -244,6 +244,10 @@ def test_a_report_is_named_with_its_days() -> None:
     )  # fmt: skip
     assert text(report_fact(event)).startswith('Your report "October 2026" for 2026-10-01 to 2026-10-31 is ready.')
     assert report_fact(event).subject == {"report_id": str(event.report_id)}
+    day = event.model_copy(update={"kind": "daily", "title": "23 Nov", "period_start": (on := date(2026, 11, 23))})
+    assert text(report_fact(day.model_copy(update={"period_end": on}))).startswith(
+        'Your report "23 Nov" for 2026-11-23 is ready.'
+    )
 
 
 @given(st.text(max_size=200))
