@@ -17,6 +17,8 @@ class DueState(StrEnum):
 DUE_STATES = tuple(DueState)
 ATTEMPT_PAUSE = timedelta(minutes=15)
 """What could not be placed is left alone for so long."""
+AUTO_ATTEMPTS_FOR = timedelta(hours=4)
+"""An instalment that can not be placed is tried again for so long; then the user is asked to confirm it."""
 ATTEMPTS_MAX = 16
 """Attempts of one automatic rebalance: four hours of an open market."""
 

@@ -21,7 +21,7 @@ from common.standing import Standings
 from smallcase_service import outcomes, proposals, unattended
 from smallcase_service.config import NAME
 from smallcase_service.desk import Desk, Proposed
-from smallcase_service.dues import ATTEMPT_PAUSE, DueState
+from smallcase_service.dues import ATTEMPT_PAUSE, AUTO_ATTEMPTS_FOR, DueState
 from smallcase_service.models import BasketOrder, Investment, Sip, SipInstalment
 from smallcase_service.orders import OPEN_INVESTMENTS, Kind
 from smallcase_service.proposals import Asker
@@ -30,8 +30,6 @@ from smallcase_service.sip_schedule import Frequency, Mode, SipState, next_due
 log = get_logger(__name__)
 
 BATCH = 50
-AUTO_ATTEMPTS_FOR = timedelta(hours=4)
-"""An instalment that can not be placed is tried again for so long; then the user is asked to confirm it."""
 
 
 class SipNotFound(NotFound):

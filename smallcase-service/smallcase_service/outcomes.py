@@ -18,7 +18,7 @@ from common.events import BasketUpdated
 from common.logging import current_correlation_id, get_logger
 from smallcase_service.baskets import REQUEST_LEASE, add_legs, legs_of, lock_investment, refresh_investment
 from smallcase_service.config import NAME
-from smallcase_service.dues import ATTEMPT_PAUSE, DueState, attempts_left
+from smallcase_service.dues import ATTEMPT_PAUSE, AUTO_ATTEMPTS_FOR, DueState, attempts_left
 from smallcase_service.models import (
     AutoRebalance,
     BasketLeg,
@@ -115,17 +115,16 @@ def _give_back(session: Session, order: BasketOrder, investment: Investment, now
         # As everywhere: a request that was refused has left nothing, and its key is free for the next attempt.
         idempotency.forget_answer(session, order.user_id, order.idempotency_ref)
     if order.sip_id is not None:
-        _give_back_instalment(session, order, now)
-        return False
+        return _give_back_instalment(session, order, now, passes=passes)
     return _give_back_rebalance(session, order, investment, now, passes=passes)
 
 
-def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -> None:
-    """A refused instalment waits again, unless the next one does already."""
+def _give_back_instalment(session: Session, order: BasketOrder, now: datetime, *, passes: bool) -> bool:
+    """A refused instalment waits again, unless the next one does already; answers whether the platform tries it again."""
     placed = SipInstalment.basket_order_id == order.basket_order_id
     instalment = session.scalar(sa.select(SipInstalment).where(placed).with_for_update(key_share=True))
     if instalment is None:
-        return
+        return False
     first = (order.refusals or [{}])[0]
     instalment.reason_code, instalment.reason = first.get("code"), first.get("detail")
     waits = sa.select(SipInstalment.sip_id).where(
@@ -133,10 +132,13 @@ def _give_back_instalment(session: Session, order: BasketOrder, now: datetime) -
     )
     if session.scalar(waits) is not None:
         instalment.state = DueState.FAILED
-        return
+        return False
     sip = session.get_one(Sip, instalment.sip_id)
     instalment.state, instalment.basket_order_id, instalment.decided_at = DueState.DUE, None, None
-    instalment.next_try_at = now + ATTEMPT_PAUSE if sip.mode == Mode.AUTO else None
+    again = passes and sip.mode == Mode.AUTO and now - instalment.created_at < AUTO_ATTEMPTS_FOR
+    # Without another try it waits for its user, who can still confirm it.
+    instalment.next_try_at = now + ATTEMPT_PAUSE if again else None
+    return again
 
 
 def _give_back_rebalance(

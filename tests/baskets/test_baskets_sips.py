@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import SipDue
+from common.events import BasketUpdated, SipDue
 from common.standing import Standing
 from smallcase_service import instalments
 from smallcase_service.sip_schedule import Frequency, first_due, next_due
@@ -150,6 +150,25 @@ def test_a_refused_instalment_waits_again(floor: Floor) -> None:
     assert (refused.status_code, refused.json()["code"]) == (403, "kyc_required")
     [row] = read(floor, who, sip)["instalments"]
     assert (row["status"], row["reason_code"]) == ("DUE", "kyc_required")
+
+
+def test_what_the_exchange_side_refuses_is_tried_for_hours_and_then_left_to_the_user(floor: Floor) -> None:
+    who = floor.person()
+    sip = make(floor, who, floor.smallcase(who), mode="AUTO")
+    floor.market.price_age_s = 60
+    tick(floor)
+    tried = floor.count("basket_order")
+    assert tried == 1
+    assert floor.events(BasketUpdated) == [], "it is tried again: nothing to tell yet"
+    for _ in range(30):
+        tick(floor, seconds=16 * 60)
+    [row] = read(floor, who, sip)["instalments"]
+    assert (row["status"], row["reason_code"]) == ("DUE", "stale_price")
+    assert tried < floor.count("basket_order") <= 17
+    assert [event["status"] for event in floor.events(BasketUpdated)] == ["refused"], "told once, at the end"
+    floor.market.price_age_s = 0
+    tick(floor, seconds=16 * 60)
+    assert floor.post(who, f"/sips/{sip['sip_id']}/confirm").status_code == 202
 
 
 def test_dates_that_were_missed_are_asked_for_once(floor: Floor) -> None:

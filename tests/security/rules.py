@@ -486,6 +486,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", f"{V1}/investments/{{investment_id}}"): Rule(OWN, path=own("investment_id")),
     ("GET", f"{V1}/investments/{{investment_id}}/orders"): Rule(OWN, path=own("investment_id")),
     ("GET", f"{V1}/investments/{{investment_id}}/performance"): Rule(OWN, path=own("investment_id")),
+    ("PUT", f"{V1}/investments/{{investment_id}}/auto-rebalance"): Rule(
+        OWN, path=own("investment_id"), body=_named(auto_rebalance=True)
+    ),
     ("GET", f"{V1}/investments/orders/{{basket_order_id}}"): Rule(OWN, path=own("basket_order_id")),
     ("GET", f"{V1}/investments/{{investment_id}}/plan"): Rule(
         OWN, path=own("investment_id"), query=_named(amount="6000.00"), fresh=_fresh_investment
@@ -578,9 +581,11 @@ RULES: dict[tuple[str, str], Rule] = {
             "/smallcases",
             "/portfolios",
             "/reports",
+            "/report-schedule",
             "/imports",
         )
     },
+    ("PUT", f"{V1}/analytics/report-schedule"): Rule(USER, body=_named(daily=True)),
     ("GET", f"{V1}/analytics/platform"): Rule(OPS),
     ("POST", f"{V1}/analytics/reports"): Rule(
         USER, 202, body=_named(kind="holdings", format="csv"), fresh=_finish_jobs
