@@ -23,6 +23,7 @@ from common.logging import get_logger
 from portfolio_service import charges, postings, risk
 from portfolio_service.charge_schedule import ChargeRowMissing
 from portfolio_service.config import NAME
+from portfolio_service.fills import sweep_delay_s
 from portfolio_service.ledger import (
     AccountKey,
     Balance,
@@ -50,9 +51,6 @@ from portfolio_service.submissions import (
 )
 
 log = get_logger(__name__)
-
-FIRST_SWEEP_S = 30
-"""Seconds without an answer after which an order is said to the executor again."""
 
 
 @dataclass(slots=True)
@@ -282,7 +280,7 @@ class Desk:
             "hold_amount": hold.amount,
             "replaces": submission.replaces,
             "accepted_at": self._now,
-            "next_sweep_at": self._now + timedelta(seconds=FIRST_SWEEP_S),
+            "next_sweep_at": self._now + timedelta(seconds=sweep_delay_s(0)),
             "sweep_count": 0,
             "correlation_id": submission.correlation_id,
         }

@@ -25,8 +25,9 @@ from portfolio_service.portfolios import lock_trader
 
 log = get_logger(__name__)
 
-SWEEP_FIRST_S = 30
-SWEEP_MAX_S = 600
+SWEEP_FIRST_S = 120
+"""What the bus has lost is fetched from the outbox within seconds. Asking sooner would only add to a backlog."""
+SWEEP_MAX_S = 960
 ANSWERED_SWEEP_COUNT = 1
 """An order the executor has answered for is asked about again after SWEEP_FIRST_S * 2**this seconds of silence."""
 
