@@ -15,7 +15,14 @@ from common.cache import Cache
 from common.clock import Clock, SystemClock
 from common.db import Database
 from common.logging import bound, get_logger
-from market_data_service import routes_calendar, routes_candles, routes_instruments, routes_internal, routes_prices
+from market_data_service import (
+    routes_calendar,
+    routes_candles,
+    routes_corporate_actions,
+    routes_instruments,
+    routes_internal,
+    routes_prices,
+)
 from market_data_service.candle_histories import CandleBacklog
 from market_data_service.config import NAME, PACKAGE, Settings
 from market_data_service.market import Market
@@ -51,6 +58,7 @@ def create_app(
             routes_prices.router,
             routes_candles.router,
             routes_calendar.router,
+            routes_corporate_actions.router,
             routes_internal.router,
         ],
         db=db,

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -21,6 +21,7 @@ from common.errors import Unprocessable
 from common.logging import get_logger
 from market_data_service.candle_spans import DAY, Span
 from market_data_service.candles import complete
+from market_data_service.corporate_actions import outdated
 from market_data_service.instruments import Key, Listing
 from market_data_service.models import CandleCoverage, CandleDay
 from market_data_service.source import BrokerReadFailed, NoBrokerSession, QuoteSource
@@ -61,17 +62,20 @@ def final_span(first: date, last: date, today: date) -> Span:
     return Span(first, last)
 
 
-def stored_histories(session: Session, keys: Sequence[Key], span: Span) -> dict[Key, History]:
-    """What is stored of these shares in the span; complete where all days of it have been read from the broker."""
+def stored_histories(session: Session, keys: Sequence[Key], span: Span, now: datetime) -> dict[Key, History]:
+    """What is stored of these shares in the span; complete where all days of it have been read from the broker, and
+    read again since a corporate action that is known here.
+    """
     symbols = sorted({symbol for _, symbol in keys})
     exchanges = sorted({exchange for exchange, _ in keys})
+    old = outdated(session, keys, now)
+    coverage = session.scalars(
+        select(CandleCoverage).where(CandleCoverage.tradingsymbol.in_(symbols), CandleCoverage.exchange.in_(exchanges))
+    )
     covered = {
-        (row.exchange, row.tradingsymbol): row.first_on <= span.first and row.last_on >= span.last
-        for row in session.scalars(
-            select(CandleCoverage).where(
-                CandleCoverage.tradingsymbol.in_(symbols), CandleCoverage.exchange.in_(exchanges)
-            )
-        )
+        key: row.first_on <= span.first and row.last_on >= span.last and key not in old
+        for row in coverage
+        for key in [(row.exchange, row.tradingsymbol)]
     }
     rows = session.execute(
         select(

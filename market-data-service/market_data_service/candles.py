@@ -1,7 +1,8 @@
 """Daily candles: read from the broker once, stored, and never read again but for today and one control day.
 
 A broker restates all candles before a split or bonus issue. A control day (the stored one next to the days that are
-missing, read again with them) shows it; then everything stored of that share is read anew.
+missing, read again with them) shows it; then everything stored of that share is read anew. So it is where a corporate
+action that is known here says that the stored candles may be of the time before.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from common.db import Database
 from common.errors import Unprocessable
 from common.logging import get_logger
 from market_data_service.candle_spans import DAY, Span, joined, missing
+from market_data_service.corporate_actions import outdated
 from market_data_service.instruments import Key, Listing
 from market_data_service.models import CandleCoverage, CandleDay
 from market_data_service.source import (
@@ -52,10 +54,14 @@ class InvalidSpan(Unprocessable):
 
 @dataclass(frozen=True, slots=True)
 class CandleAnswer:
-    """Stored candles of a span, oldest first; `is_complete` is false when the broker could not be asked for the rest."""
+    """Stored candles of a span, oldest first; `is_complete` is false when the broker could not be asked for the rest.
+
+    `read_on` has for each candle the day (IST) on which the broker gave it: it is adjusted to that day.
+    """
 
     span: Span
     candles: tuple[DayCandle, ...]
+    read_on: tuple[date, ...]
     is_complete: bool
 
 
@@ -81,10 +87,11 @@ def day_candles(db: Database, source: QuoteSource, clock: Clock, listing: Listin
         log.info("candles.incomplete", tradingsymbol=listing.tradingsymbol, error=type(error).__name__)
         trouble = error
     with db.session() as session:
-        candles = _stored(session, listing.key, span)
-    if trouble is not None and not candles:
+        rows = _rows(session, listing.key, span)
+    if trouble is not None and not rows:
         raise trouble
-    return CandleAnswer(span, tuple(candles), trouble is None)
+    candles = tuple(_candle(row) for row in rows)
+    return CandleAnswer(span, candles, tuple(trading_date(row.fetched_at) for row in rows), trouble is None)
 
 
 def complete(db: Database, source: QuoteSource, clock: Clock, listing: Listing, span: Span) -> None:
@@ -94,19 +101,22 @@ def complete(db: Database, source: QuoteSource, clock: Clock, listing: Listing, 
     with db.session() as session:
         stored = _coverage(session, listing.key)
         controls = _controls(session, listing.key, stored) if stored is not None else []
+        is_outdated = stored is not None and bool(outdated(session, [listing.key], now))
         with_today = span.last == today and not _is_fresh(session, listing.key, today, now)
     gaps: list[Span] = []
     if span.first < today:
         final = Span(span.first, min(span.last, today - DAY))
         gaps = missing(stored, final, Span(controls[0].on, controls[-1].on) if controls else None)
-    read = _read(source, listing, _with_today(gaps, today) if with_today else gaps)
-    restated = [control.on for control in controls if read.get(control.on, control) != control]
+    # What is read anew as a whole is not read in parts first.
+    read = {} if is_outdated else _read(source, listing, _with_today(gaps, today) if with_today else gaps)
+    restated = is_outdated or any(read.get(control.on, control) != control for control in controls)
     if restated and stored is not None:
-        log.warning("candles.restated", tradingsymbol=listing.tradingsymbol, on=restated[0].isoformat())
+        log.warning("candles.restated", tradingsymbol=listing.tradingsymbol, by_action=is_outdated)
         for gap in gaps:
             stored = joined(stored, gap)
         gaps = [stored]
-        read = _read(source, listing, _with_today(gaps, today) if with_today else gaps)
+        # Today's stored candle is forgotten with the others, however fresh it is.
+        read = _read(source, listing, _with_today(gaps, today) if span.last == today else gaps)
     if not read and not gaps:
         return
     with db.transaction() as session:
@@ -187,17 +197,18 @@ def _controls(session: Session, key: Key, stored: Span) -> list[DayCandle]:
         CandleDay.on_date.between(stored.first, stored.last),
     )
     days = session.execute(final).one()
-    return [candle for on in days if on is not None for candle in _stored(session, key, Span(on, on))]
+    return [_candle(row) for on in days if on is not None for row in _rows(session, key, Span(on, on))]
 
 
-def _stored(session: Session, key: Key, span: Span) -> list[DayCandle]:
+def _rows(session: Session, key: Key, span: Span) -> Sequence[CandleDay]:
     query = (
         select(CandleDay)
         .where(CandleDay.exchange == key[0], CandleDay.tradingsymbol == key[1])
         .where(CandleDay.on_date.between(span.first, span.last))
         .order_by(CandleDay.on_date)
     )
-    return [
-        DayCandle(row.on_date, row.open_paise, row.high_paise, row.low_paise, row.close_paise, row.volume)
-        for row in session.scalars(query)
-    ]
+    return session.scalars(query).all()
+
+
+def _candle(row: CandleDay) -> DayCandle:
+    return DayCandle(row.on_date, row.open_paise, row.high_paise, row.low_paise, row.close_paise, row.volume)

@@ -132,3 +132,38 @@ class CalendarOverride(Base):
     withdrawn_by: Mapped[UUID | None]
     withdrawn_at: Mapped[datetime | None]
     withdrawn_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class CorporateAction(Base):
+    """A split or bonus issue as an admin entered it, in lowest terms; never changed but for the mark of withdrawal."""
+
+    __tablename__ = "corporate_action"
+    __table_args__ = (
+        CheckConstraint("kind IN ('SPLIT', 'BONUS')", name="kind"),
+        CheckConstraint("new_shares > 0 AND old_shares > 0 AND new_shares <> old_shares", name="ratio"),
+        CheckConstraint("kind <> 'BONUS' OR new_shares > old_shares", name="bonus_adds"),
+        Index(
+            "uq_corporate_action_in_force",
+            "exchange",
+            "tradingsymbol",
+            "ex_date",
+            "kind",
+            unique=True,
+            postgresql_where=text("withdrawn_at IS NULL"),
+        ),
+    )
+
+    action_id: Mapped[UUID] = mapped_column(primary_key=True)
+    exchange: Mapped[str] = mapped_column(Text)
+    tradingsymbol: Mapped[str] = mapped_column(Text)
+    ex_date: Mapped[date]
+    """The first day that is traded in new shares."""
+    kind: Mapped[str] = mapped_column(Text)
+    new_shares: Mapped[int]
+    old_shares: Mapped[int]
+    reason: Mapped[str] = mapped_column(Text)
+    created_by: Mapped[UUID]
+    created_at: Mapped[datetime]
+    withdrawn_by: Mapped[UUID | None]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_reason: Mapped[str | None] = mapped_column(Text)

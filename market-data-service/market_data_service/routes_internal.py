@@ -148,10 +148,11 @@ def histories(
     Unknown instruments are absent. What is missing is read from the broker afterwards: ask again in a moment.
     """
     require_instruments(market)
-    span = final_span(first, last, trading_date(clock.now()))
+    now = clock.now()
+    span = final_span(first, last, trading_date(now))
     listings = {key: listing for key in keys_of(i, HISTORY_KEYS_MAX) if (listing := market.instruments.get(key))}
     with db.session() as session:
-        found = stored_histories(session, list(listings), span)
+        found = stored_histories(session, list(listings), span, now)
     backlog: CandleBacklog = request.app.state.backlog
     backlog.want({key: listings[key] for key, history in found.items() if not history.is_complete}, span)
     days = sorted({day for history in found.values() for day in history.days})

@@ -9,7 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from common.clock import DayInput
 from common.money import SignedRupees
+from common.text import Printable
+from market_data_service.adjustment import ActionKind
 from market_data_service.calendar import CalendarMode, DayKind, Origin, Status
+from market_data_service.corporate_actions import RATIO_PART_MAX
+from market_data_service.instruments import SYMBOL_LENGTH_MAX
 from market_data_service.market import FeedState
 from market_data_service.overrides import OverrideKind
 from market_data_service.sessions import ShareClass
@@ -24,7 +28,8 @@ def _wall_time(value: Any) -> time:
 
 
 WallTime = Annotated[time, BeforeValidator(_wall_time)]
-Reason = Annotated[str, Field(min_length=5, max_length=500, pattern=r"\S")]
+Reason = Annotated[str, Field(min_length=5, max_length=500, pattern=r"\S"), Printable]
+RatioPart = Annotated[int, Field(strict=True, ge=1, le=RATIO_PART_MAX)]
 
 
 class _Request(BaseModel):
@@ -138,6 +143,15 @@ class LoadsAnswer(BaseModel):
     loads: list[LoadAnswer]
 
 
+class UndoneAnswer(BaseModel):
+    """A split or bonus issue: from `ex_date` on there are `new_shares` for every `old_shares`."""
+
+    ex_date: date
+    kind: ActionKind
+    new_shares: int
+    old_shares: int
+
+
 class CandleAnswer(BaseModel):
     """One day: prices in rupees, volume in shares."""
 
@@ -150,7 +164,10 @@ class CandleAnswer(BaseModel):
 
 
 class CandlesAnswer(BaseModel):
-    """Daily candles, oldest first; `is_complete` is false when the broker could not be asked for days not stored."""
+    """Daily candles, oldest first; `is_complete` is false when the broker could not be asked for days not stored.
+
+    Not `adjusted`, `undone` names the splits and bonus issues that were taken out of at least one of them.
+    """
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -160,6 +177,8 @@ class CandlesAnswer(BaseModel):
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
     is_complete: bool
+    adjusted: bool
+    undone: list[UndoneAnswer]
     candles: list[CandleAnswer]
 
 
@@ -175,7 +194,10 @@ class IntradayCandleAnswer(BaseModel):
 
 
 class IntradayCandlesAnswer(BaseModel):
-    """Candles of an interval within days, oldest first; asked of the broker every time, never stored."""
+    """Candles of an interval within days, oldest first; asked of the broker every time, never stored.
+
+    For `adjusted` and `undone` see CandlesAnswer.
+    """
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -184,6 +206,8 @@ class IntradayCandlesAnswer(BaseModel):
     interval: str
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
+    adjusted: bool
+    undone: list[UndoneAnswer]
     candles: list[IntradayCandleAnswer]
 
 
@@ -259,3 +283,51 @@ class OverridesAnswer(BaseModel):
     """Overrides, newest days first."""
 
     overrides: list[OverrideAnswer]
+
+
+class CorporateActionRequest(_Request):
+    """Enter a split or bonus issue: `new_shares` for every `old_shares`. Bonus 1:1 is 2 for 1, a split of a share of 10
+    rupees into shares of 2 is 5 for 1; fewer new than old shares are a consolidation, entered as SPLIT.
+    """
+
+    exchange: Annotated[str, Field(max_length=SYMBOL_LENGTH_MAX)]
+    tradingsymbol: Annotated[str, Field(max_length=SYMBOL_LENGTH_MAX)]
+    ex_date: DayInput
+    kind: ActionKind
+    new_shares: RatioPart
+    old_shares: RatioPart
+    reason: Reason
+
+
+class CorporateActionAnswer(UndoneAnswer):
+    """One split or bonus issue in force, its ratio in lowest terms."""
+
+    action_id: UUID
+
+
+class CorporateActionsAnswer(BaseModel):
+    """A share's splits and bonus issues, oldest ex-date first."""
+
+    exchange: str
+    tradingsymbol: str
+    actions: list[CorporateActionAnswer]
+
+
+class CorporateActionRecord(CorporateActionAnswer):
+    """One split or bonus issue with who entered it, why, and whether it is still in force."""
+
+    exchange: str
+    tradingsymbol: str
+    reason: str
+    created_by: UUID
+    created_at: datetime
+    is_in_force: bool
+    withdrawn_by: UUID | None
+    withdrawn_at: datetime | None
+    withdrawn_reason: str | None
+
+
+class CorporateActionRecords(BaseModel):
+    """Splits and bonus issues of all shares, newest ex-dates first."""
+
+    actions: list[CorporateActionRecord]

@@ -262,6 +262,19 @@ def _fresh_override(person: Person) -> None:
     person.call("PUT", "/calendar/overrides", headers)
 
 
+def _corporate_action(person: Person) -> dict[str, Any]:
+    share = {"exchange": "NSE", "tradingsymbol": "INFY", "ex_date": "2027-03-04", "kind": "BONUS"}
+    return {**share, "new_shares": 2, "old_shares": 1, "reason": "a test"}
+
+
+def _fresh_corporate_action(person: Person) -> None:
+    person.things["action_id"] = person.post("/market/corporate-actions", _corporate_action(person))["action_id"]
+
+
+def _action(person: Person) -> dict[str, str]:
+    return {"action_id": person.things.get("action_id", str(uuid4()))}
+
+
 def _candle_days(person: Person) -> dict[str, str]:
     today = trading_date(person.house.clock.now()).isoformat()
     return {"i": "NSE:INFY", "from": today, "to": today}
@@ -609,6 +622,12 @@ RULES: dict[tuple[str, str], Rule] = {
         ADMIN, path=_named(on="2027-03-04"), query=_named(reason="a test"), fresh=_fresh_override
     ),
     ("GET", f"{V1}/candles/{{exchange}}/{{symbol}}"): Rule(USER, **SHARE),
+    ("GET", f"{V1}/market/corporate-actions"): Rule(ADMIN),
+    ("GET", f"{V1}/market/corporate-actions/{{exchange}}/{{symbol}}"): Rule(USER, **SHARE),
+    ("POST", f"{V1}/market/corporate-actions"): Rule(ADMIN, body=_corporate_action),
+    ("DELETE", f"{V1}/market/corporate-actions/{{action_id}}"): Rule(
+        ADMIN, path=_action, query=_named(reason="a test"), fresh=_fresh_corporate_action
+    ),
     ("GET", f"{V1}/tokens/search"): Rule(USER, query=_named(q="INFY")),
     ("GET", f"{V1}/instruments"): Rule(USER, query=_named(symbols="NSE:INFY")),
     ("GET", f"{V1}/instruments/{{exchange}}/{{tradingsymbol}}"): Rule(USER, **SHARE),
