@@ -31,6 +31,7 @@ PURE_MODULES = (
     "trade-executor/trade_executor/reconciling.py",
     "trade-executor/trade_executor/states.py",
     "trade-executor/trade_executor/tags.py",
+    "market-data-service/market_data_service/adjustment.py",
     "market-data-service/market_data_service/calendar.py",
     "notification-service/notification_service/delivery_states.py",
     "notification-service/notification_service/facts.py",
