@@ -34,6 +34,7 @@ class Given(NamedTuple):
     child: Any
     quantity: int
     amount_paise: int
+    allocation_id: UUID
 
 
 def allocation_id(block_id: UUID, round_no: int, order_id: UUID) -> UUID:
@@ -120,8 +121,12 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
         amount_paise,
         [allocation.tie_key(block.block_id, child.order_id) for child in children],
     )
-    given = [Given(*one) for one in zip(children, shares, paise, strict=True) if one[1]]
     block.round_no += 1
+    given = [
+        Given(child, share, amount, allocation_id(block.block_id, block.round_no, child.order_id))
+        for child, share, amount in zip(children, shares, paise, strict=True)
+        if share
+    ]
     for fill in fills:
         fill.round_no = block.round_no
     session.flush()
@@ -140,7 +145,7 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
         Allocation,
         [
             {
-                "allocation_id": allocation_id(block.block_id, block.round_no, one.child.order_id),
+                "allocation_id": one.allocation_id,
                 "block_id": block.block_id,
                 "round_no": block.round_no,
                 "order_id": one.child.order_id,
@@ -164,6 +169,7 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
         sa.update(BlockChild)
         .where(BlockChild.block_id == block.block_id, BlockChild.order_id == new.c.order_id)
         .values(allocated_quantity=BlockChild.allocated_quantity + new.c.quantity)
+        .execution_options(synchronize_session=False)
     )
     filled = ChildOrder.filled_quantity + new.c.quantity
     full = filled == ChildOrder.quantity
@@ -180,6 +186,7 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
             version=ChildOrder.version + 1,
         )
         .returning(ChildOrder.order_id, ChildOrder.state, ChildOrder.filled_quantity, ChildOrder.amount_paise)
+        .execution_options(synchronize_session=False)
     ).all()
     if len(rows) != len(given):
         raise states.IllegalTransition("shares for an order that is no longer in its block")
@@ -195,10 +202,10 @@ def _tell(
     executed_at: datetime,
 ) -> None:
     events: list[tuple[Event, object, str | None]] = []
-    for child, quantity, amount_paise in given:
+    for child, quantity, amount_paise, name in given:
         total = totals[child.order_id]
         allocated = OrderAllocated(
-            allocation_id=allocation_id(block.block_id, block.round_no, child.order_id),
+            allocation_id=name,
             order_id=child.order_id,
             user_id=child.user_id,
             block_id=block.block_id,
