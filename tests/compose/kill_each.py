@@ -28,7 +28,7 @@ console = Console(width=120)
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="How long orders flow; long enough for all kills.")] = 300.0,
+    seconds: Annotated[float, typer.Option(help="How long orders flow; long enough for all kills.")] = 600.0,
     rate: Annotated[float, typer.Option(help="Requests a second.")] = 4.0,
     keep: Annotated[bool, typer.Option(help="Leave the platform running.")] = False,
 ) -> None:
