@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import func, select
 
 from common.clock import FixedClock
-from common.db import Database, migration_state, run_downgrade, run_migrations
+from common.db import Database
 from common.testing import eventually
 from market_data_service import loader
-from market_data_service.config import PACKAGE, Settings
+from market_data_service.config import Settings
 from market_data_service.kite_source import KiteQuoteSource
 from market_data_service.loader import is_due, load_exchange
 from market_data_service.market import Market
@@ -172,11 +172,3 @@ def test_the_loop_loads_at_start_waits_for_the_login_and_loads_again_the_next_da
         stop.set()
         thread.join(10)
     assert not thread.is_alive()
-
-
-def test_the_schema_goes_down_and_up_again(scratch_database: Database) -> None:
-    run_migrations(PACKAGE, scratch_database.url)
-    run_downgrade(PACKAGE, scratch_database.url, "base")
-    run_migrations(PACKAGE, scratch_database.url)
-    current, head = migration_state(PACKAGE, scratch_database)
-    assert current == head == "0001"
