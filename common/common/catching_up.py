@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import MetaData
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from common import metrics
 from common.auth import ServiceIdentity
@@ -67,6 +68,13 @@ def create_tables(op: Any) -> None:
 def drop_tables(op: Any) -> None:
     """Drop it in a migration's downgrade."""
     _metadata.drop_all(op.get_bind())
+
+
+def handled_before(session: Session, consumer: str, source: str) -> datetime | None:
+    """Everything that a source recorded before this has its effect here; None before the first comparison."""
+    return session.scalar(
+        sa.select(cursor.c.handled_before).where(cursor.c.consumer == consumer, cursor.c.source == source)
+    )
 
 
 class CatchingUp:
@@ -164,11 +172,8 @@ class CatchingUp:
         return [message_id for message_id in wanted if message_id not in known]
 
     def _stored(self) -> datetime:
-        statement = sa.select(cursor.c.handled_before).where(
-            cursor.c.consumer == self._consumer, cursor.c.source == self.source_name
-        )
         with self._db.transaction() as session:
-            return session.scalar(statement) or BEGINNING + OVERLAP
+            return handled_before(session, self._consumer, self.source_name) or BEGINNING + OVERLAP
 
     def _store(self) -> None:
         seen = self._seen

@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from common import outbox
+from common import catching_up, outbox
 from common.clock import Clock
 from common.db import Database
 from common.errors import Unavailable
@@ -28,15 +28,24 @@ from portfolio_service.submissions import accepted_event_of
 
 log = get_logger(__name__)
 
+EXECUTOR = "trade-executor"
+BEHIND = timedelta(seconds=60)
 SWEEP_BATCH = 500
 REPLACEMENT_BATCH = 50
 ERROR_PAUSE_S = 5.0
 
 
 def sweep_orders(db: Database, clock: Clock) -> int:
-    """Record OrderAccepted (and a pending cancel) again for one batch of silent orders; answers how many."""
+    """Record OrderAccepted (and a pending cancel) again for one batch of silent orders; answers how many.
+
+    Nothing is said while much of what the executor has said is not handled here yet: silence means nothing then, and every repeat
+    would be answered with all of it again.
+    """
     with db.transaction() as session:
         now = clock.now()
+        handled_before = catching_up.handled_before(session, NAME, EXECUTOR)
+        if handled_before is not None and handled_before < now - BEHIND:
+            return 0
         orders = session.scalars(
             sa.select(UserOrder)
             .where(UserOrder.state.in_(LIVE_STATES), UserOrder.next_sweep_at <= now)

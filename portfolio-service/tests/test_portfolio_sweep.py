@@ -1,8 +1,12 @@
 """What silence leads to, and how an order is replaced."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
+from common import catching_up
 from common.bus import LocalBus
 from common.events import OrderAccepted, OrderCancelRequested, OrderUpdated
 from common.outbox import Relay
@@ -39,6 +43,22 @@ def test_silent_orders_are_said_again_with_growing_pauses_until_closed(room: Any
     room.tell(room.closed(order_id, "CANCELLED", 0, 0))
     room.clock.advance(100_000)
     assert _swept(room) == 0
+
+
+def test_silence_means_nothing_while_what_was_said_is_not_handled_yet(room: Any) -> None:
+    user = room.customer()
+    room.give(user, "20000")
+    room.accepted(user)
+    room.clock.advance(121)
+    heard_until = {"consumer": "portfolio-service", "source": "trade-executor"}
+    with room.db.transaction() as session:
+        session.execute(
+            sa.insert(catching_up.cursor).values(**heard_until, handled_before=room.clock.now() - timedelta(seconds=61))
+        )
+    assert _swept(room) == 0
+    with room.db.transaction() as session:
+        session.execute(sa.update(catching_up.cursor).values(handled_before=room.clock.now() - timedelta(seconds=10)))
+    assert _swept(room) == 1
 
 
 def test_a_lost_cancel_is_said_again(room: Any) -> None:
