@@ -28,15 +28,11 @@ log = get_logger(__name__)
 console = Console()
 
 DEFAULT_GATEWAY_PORT = 8000
-SWITCH_INTERVAL_S = 0.0005
-"""All rooms share one interpreter, and each answer of the database has to wait for its turn there. With Python's usual
-5 ms a thread of many small statements waits longer for its turns than for the database."""
 
 
 def main(quiet: Annotated[bool, typer.Option(help="Do not print the addresses.")] = False) -> None:
     """Start everything, print the addresses, stop on SIGINT or SIGTERM."""
     stop = threading.Event()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     directory = data_directory()
