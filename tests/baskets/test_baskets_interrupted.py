@@ -1,7 +1,7 @@
 """Killed at every transaction, answers lost, news doubled and shuffled: the same facts appear, once."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,21 +17,6 @@ from tests.baskets.floor import Floor, Killed, MortalDatabase, Person
 from tests.baskets.test_baskets_two_steps import NEW
 
 TRANSACTIONS_MAX = 30
-
-
-@pytest.fixture
-def mortal(floor: Floor) -> Iterator[Callable[[int, str], MortalDatabase]]:
-    made: list[Database] = []
-
-    def make(number: int, when: str) -> MortalDatabase:
-        db = MortalDatabase(floor.smallcase_db.url, pool_size=2)
-        db.dies_at = (number, when)
-        made.append(db)
-        return db
-
-    yield make
-    for db in made:
-        db.dispose()
 
 
 def finish(floor: Floor) -> None:

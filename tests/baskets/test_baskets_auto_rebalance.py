@@ -4,7 +4,7 @@ The orders are accepted by the real portfolio-service, as in tests/baskets.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,14 +13,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from common.auth import Authenticator, ServiceIdentity
-from common.clock import FixedClock
-from common.db import Database
 from common.events import BasketUpdated
 from common.market_data import Instrument, Key
 from common.standing import Standing
 from common.testing import StaticMarketData
-from common.testing_servers import empty
 from smallcase_service import auto_rebalancing, driver
 from smallcase_service.auto_rebalancing import NoLongerDue, check_due
 from smallcase_service.dues import ATTEMPT_PAUSE, ATTEMPTS_MAX
@@ -31,19 +27,6 @@ NEW = {"TCS": 2_000, "ITC": 3_000, "INFY": 5_000}
 NEWER = {"TCS": 2_000, "ITC": 3_000, "SBIN": 5_000}
 AFTER_PAUSE_S = ATTEMPT_PAUSE.total_seconds() + 1
 TRANSACTIONS_MAX = 40
-
-
-@pytest.fixture
-def floor(
-    service_database: Callable[..., Database],
-    clock: FixedClock,
-    authenticator: Callable[..., Authenticator],
-    service_identity: Callable[[str], ServiceIdentity],
-    auth_headers: Callable[..., dict[str, str]],
-) -> Floor:
-    portfolio_db, smallcase_db = service_database("portfolio_service"), service_database("smallcase_service")
-    empty(smallcase_db)
-    return Floor(portfolio_db, smallcase_db, clock, authenticator, service_identity, auth_headers)
 
 
 @dataclass
@@ -344,21 +327,6 @@ def test_switched_off_while_it_is_planned_it_is_not_placed(floor: Floor, publish
     published.revise(NEW)
     auto_rebalancing.drive_due(slow_desk(floor, lambda: switch(floor, who, mine, False)), floor.standings)
     assert (rebalances(floor, who, mine), floor.count("auto_rebalance")) == ([], 0)
-
-
-@pytest.fixture
-def mortal(floor: Floor) -> Iterator[Callable[[int, str], MortalDatabase]]:
-    made: list[Database] = []
-
-    def make(number: int, when: str) -> MortalDatabase:
-        db = MortalDatabase(floor.smallcase_db.url, pool_size=2)
-        db.dies_at = (number, when)
-        made.append(db)
-        return db
-
-    yield make
-    for db in made:
-        db.dispose()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
