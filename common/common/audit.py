@@ -185,7 +185,7 @@ def entries(
     return session.execute(statement).all()
 
 
-def _caller_address(request: Request) -> str:
+async def _caller_address(request: Request) -> str:
     """The client as the gateway saw it (the last entry of X-Forwarded-For), otherwise the peer of the connection."""
     forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
     peer = request.client.host if request.client else "unknown"

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -18,6 +18,7 @@ from uuid import UUID
 
 import httpx
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from jose import jwk, jwt
 from jose.exceptions import JOSEError
 
@@ -126,24 +127,34 @@ class AccessTokens:
         self._verified: OrderedDict[bytes, tuple[float, CurrentUser]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def known(self, token: str) -> CurrentUser | None:
+        """The user of a token that was verified before, without work; raises ExpiredToken."""
+        with self._lock:
+            known = self._verified.get(_digest(token))
+        if known is None:
+            return None
+        expires_at, user = known
+        if self._clock.now().timestamp() >= expires_at:
+            raise ExpiredToken("The access token has expired; refresh it.")
+        return user
+
     def verify(self, token: str) -> CurrentUser:
         """The user a token speaks for; raises InvalidToken or ExpiredToken."""
-        now = self._clock.now().timestamp()
-        digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
-        with self._lock:
-            known = self._verified.get(digest)
+        known = self.known(token)
         if known is not None:
-            expires_at, user = known
-            if now >= expires_at:
-                raise ExpiredToken("The access token has expired; refresh it.")
-            return user
+            return known
+        now = self._clock.now().timestamp()
         claims = decode(token, self._keys, audience=AUDIENCE, issuer=ISSUER, token_type=ACCESS_TYPE, now=now)
         user = _user_of(claims)
         with self._lock:
-            self._verified[digest] = (float(claims["exp"]), user)
+            self._verified[_digest(token)] = (float(claims["exp"]), user)
             while len(self._verified) > VERIFIED_TOKENS_MAX:
                 self._verified.popitem(last=False)
         return user
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def decode(
@@ -263,6 +274,11 @@ class Authenticator:
         return caller
 
 
+def _authenticator(request: Request) -> Authenticator:
+    auth: Authenticator = request.app.state.auth
+    return auth
+
+
 def bearer_token(request: Request) -> str:
     """The bearer token of a request; raises Unauthorized when there is none, or several that could be told apart."""
     given = request.headers.getlist("authorization")
@@ -272,25 +288,32 @@ def bearer_token(request: Request) -> str:
     return token.strip()
 
 
-def current_user(request: Request) -> CurrentUser:
+async def current_user(request: Request) -> CurrentUser:
     """Dependency: the authenticated user."""
-    auth: Authenticator = request.app.state.auth
-    return auth.access.verify(bearer_token(request))
+    access = _authenticator(request).access
+    token = bearer_token(request)
+    known = access.known(token)
+    # A token that is new here costs a signature, or a call for the key.
+    return known if known is not None else await run_in_threadpool(access.verify, token)
 
 
 User = Annotated[CurrentUser, Depends(current_user)]
 
 
-def require_role(*roles: str) -> Callable[[Request, CurrentUser], CurrentUser]:
-    """Dependency factory: a user with at least one of the roles (and the second factor where it is mandatory)."""
+def admit(request: Request, user: CurrentUser, *roles: str) -> CurrentUser:
+    """A user with at least one of the roles, and the second factor where it is mandatory; raises Forbidden."""
+    if not user.roles.intersection(roles):
+        raise Forbidden(f"This needs the role {' or '.join(roles)}.")
+    if _authenticator(request).admin_needs_mfa and not user.mfa:
+        raise MfaRequired("Sign in with your second factor to use this.")
+    return user
 
-    def check(request: Request, user: User) -> CurrentUser:
-        auth: Authenticator = request.app.state.auth
-        if not user.roles.intersection(roles):
-            raise Forbidden(f"This needs the role {' or '.join(roles)}.")
-        if auth.admin_needs_mfa and not user.mfa:
-            raise MfaRequired("Sign in with your second factor to use this.")
-        return user
+
+def require_role(*roles: str) -> Callable[[Request, CurrentUser], Awaitable[CurrentUser]]:
+    """Dependency factory: `admit`."""
+
+    async def check(request: Request, user: User) -> CurrentUser:
+        return admit(request, user, *roles)
 
     return check
 
@@ -303,8 +326,7 @@ def require_service(*names: str) -> Callable[[Request], str]:
     """Dependency factory: one of the named rooms calls with its own service token."""
 
     def check(request: Request) -> str:
-        auth: Authenticator = request.app.state.auth
-        caller = auth.service(bearer_token(request))
+        caller = _authenticator(request).service(bearer_token(request))
         if caller not in names:
             raise Forbidden("This room may not call this route.")
         return caller

@@ -6,9 +6,9 @@ fails its neighbours.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -26,7 +26,22 @@ RETRY_PAUSE_S = 1.0
 
 EventHandler = Callable[[Session, Any, Envelope], None]
 """fn(session, event, envelope): must not commit; raising gives the message back."""
-Handlers = Mapping[type[Event], EventHandler]
+
+
+@dataclass(frozen=True)
+class Together:
+    """A handler of all new messages of one type in a batch: for facts that come by the thousand.
+
+    `apply(session, [(event, envelope), ...])` gets them in the order they came and leaves what one after the other would
+    leave, with statements whose number does not grow with theirs. The same fact may be among them under two message ids.
+    No correlation id is bound: what it tells and logs names the envelope's.
+    """
+
+    apply: Callable[[Session, Sequence[tuple[Any, Envelope]]], None]
+
+
+Handlers = Mapping[type[Event], EventHandler | Together]
+"""What to do with each type. No handler minds the order, so those of one type may be applied before others came."""
 
 
 def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[Envelope]) -> int:
@@ -36,7 +51,18 @@ def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[
     def work(session: Session) -> list[bool]:
         # One statement for the whole batch: what one message costs in round trips counts under load.
         new = claim(session, consumer, (one.id for one in envelopes if REGISTRY.get(one.type) in handlers))
-        return [_apply(session, consumer, handlers, envelope, new) for envelope in envelopes]
+        applied = []
+        fresh = []
+        for envelope in envelopes:
+            applied.append(envelope.id in new)
+            if envelope.id in new:
+                # The same message may be in a batch twice.
+                new.discard(envelope.id)
+                fresh.append(envelope)
+            elif REGISTRY.get(envelope.type) not in handlers:
+                log.warning("consumer.unknown_event", type=envelope.type, message_id=str(envelope.id))
+        apply(session, consumer, handlers, fresh)
+        return applied
 
     applied = run_in_transaction(db, work)
     ms = round((time.monotonic() - started) * 1000, 1)
@@ -56,21 +82,29 @@ def handle(db: Database, consumer: str, handlers: Handlers, envelopes: Sequence[
     return sum(applied)
 
 
-def _apply(session: Session, consumer: str, handlers: Handlers, envelope: Envelope, new: set[UUID]) -> bool:
-    event_type = REGISTRY.get(envelope.type)
-    if event_type is None or event_type not in handlers:
-        log.warning("consumer.unknown_event", consumer=consumer, type=envelope.type, message_id=str(envelope.id))
-        return False
-    with bound(correlation_id=envelope.correlation_id, service=consumer):
-        if envelope.id not in new:
-            return False
-        # The same message may be in a batch twice.
-        new.discard(envelope.id)
-        handlers[event_type](session, envelope.event(), envelope)
-        # The next message of the batch reads rows as they are now, never objects this one has loaded.
-        session.flush()
-        session.expunge_all()
-    return True
+def apply(session: Session, consumer: str, handlers: Handlers, envelopes: Iterable[Envelope]) -> None:
+    """The effects of new messages, each once among them, in the caller's transaction."""
+    by_type: dict[str, list[Envelope]] = {}
+    for envelope in envelopes:
+        by_type.setdefault(envelope.type, []).append(envelope)
+    # One order of types for every batch: two consumers never touch tables in opposite orders.
+    for event_type, handler in handlers.items():
+        group = by_type.get(event_type.type_name(), ())
+        if not isinstance(handler, Together):
+            for envelope in group:
+                with bound(correlation_id=envelope.correlation_id, service=consumer):
+                    handler(session, envelope.event(), envelope)
+                _forget(session)
+        elif group:
+            with bound(service=consumer):
+                handler.apply(session, [(envelope.event(), envelope) for envelope in group])
+            _forget(session)
+
+
+def _forget(session: Session) -> None:
+    """The next handler reads rows as they are now, never objects that one before it has loaded."""
+    session.flush()
+    session.expunge_all()
 
 
 def handler_of(

@@ -1,4 +1,7 @@
-"""What routes take from their app: the collaborators that `service_app` was given as state."""
+"""What routes take from their app: the collaborators that `service_app` was given as state.
+
+Such functions are coroutines although they wait for nothing: FastAPI sends every other kind to a thread and back.
+"""
 
 from typing import Annotated
 
@@ -9,17 +12,17 @@ from common.db import Database
 from common.market_data import MarketData
 
 
-def _clock(request: Request) -> Clock:
+async def _clock(request: Request) -> Clock:
     clock: Clock = request.app.state.clock
     return clock
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.db
     return database
 
 
-def _market(request: Request) -> MarketData:
+async def _market(request: Request) -> MarketData:
     market: MarketData = request.app.state.market
     return market
 

@@ -5,6 +5,7 @@ waits on the unique index until the first has committed, then reads its answer.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from common.errors import AppError, Conflict, Unavailable
 KEY_LENGTH_MAX = 128
 CLAIM_ATTEMPTS = 3
 REPLAYED_HEADER = "Idempotency-Replayed"
+_KEY = re.compile(rf"[!-~]{{1,{KEY_LENGTH_MAX}}}\Z")
 
 _metadata = MetaData(naming_convention=NAMING)
 idempotency_key = Table(
@@ -71,24 +73,26 @@ def drop_tables(op: Any) -> None:
     _metadata.drop_all(op.get_bind(), tables=[idempotency_key])
 
 
-def _required_key(
-    idempotency_key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", description="A unique key per intended effect, 1 to 128 characters."),
-    ] = None,
-) -> str:
-    if not idempotency_key or len(idempotency_key) > KEY_LENGTH_MAX or not _visible_ascii(idempotency_key):
+KeyHeader = Annotated[
+    str | None, Header(alias="Idempotency-Key", description="A unique key per intended effect, 1 to 128 characters.")
+]
+"""The header as it came; see `required_key`."""
+
+
+def required_key(given: str | None) -> str:
+    """The key of a request that must have one; raises IdempotencyKeyRequired."""
+    if given is None or not _KEY.match(given):
         raise IdempotencyKeyRequired(
             f"Send an Idempotency-Key header of 1 to {KEY_LENGTH_MAX} visible ASCII characters with this request."
         )
-    return idempotency_key
+    return given
 
 
-def _visible_ascii(text: str) -> bool:
-    return all(33 <= ord(character) <= 126 for character in text)
+async def _key_of(idempotency_key: KeyHeader = None) -> str:
+    return required_key(idempotency_key)
 
 
-IdempotencyKey = Annotated[str, Depends(_required_key)]
+IdempotencyKey = Annotated[str, Depends(_key_of)]
 
 
 def request_hash(*parts: BaseModel | Mapping[str, Any] | str) -> str:

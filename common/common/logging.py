@@ -4,6 +4,7 @@ A line is an event name and key-values; secrets are kept out by not passing them
 values under names that usually carry one.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -63,38 +64,54 @@ def _drop_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
 
 
 def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair, an integer of more than 64 bits
+        return json.dumps(dict(event), default=str)
+
+
+class _Lines:
+    """Writes rendered lines to the handler's stream under the handler's lock, which stays whole across a fork."""
+
+    def __init__(self, handler: logging.StreamHandler[Any]) -> None:
+        self._handler = handler
+
+    def msg(self, line: str) -> None:
+        self._handler.acquire()
+        try:
+            self._handler.stream.write(line + self._handler.terminator)
+            self._handler.flush()
+        except (OSError, ValueError):  # nobody reads any more, or the stream is closed: the work goes on
+            pass
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = msg
 
 
 def configure(service: str, level: str = "INFO", *, stream: Any = None) -> None:
     """Send structlog and the standard library's loggers of this process to one stream (stdout) as JSON lines."""
-    shared: list[Any] = [
+    context: list[Any] = [
         _add_context,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
     ]
-    structlog.configure(
-        processors=[
-            *shared,
-            structlog.processors.format_exc_info,
-            _drop_secrets,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            _drop_secrets,
-            _render,
-        ],
-    )
+    rendering: list[Any] = [structlog.processors.format_exc_info, _drop_secrets, _render]
     handler = logging.StreamHandler(stream if stream is not None else sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=context,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    lines = _Lines(handler)
+    structlog.configure(
+        processors=[*context, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        # Our own lines need no record of the standard library: it costs five times what the line itself does.
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

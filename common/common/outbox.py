@@ -8,19 +8,21 @@ wakes the relay at commit, a periodic sweep makes delivery certain.
 import select
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy import MetaData, Table, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from common import metrics
-from common.bulk import insert_rows
+from common.bulk import array_of, insert_rows
 from common.bus import Bus, BusUnavailable
 from common.db import NAMING, Database
 from common.events import Envelope, Event
@@ -63,6 +65,8 @@ inbox = Table(
     sa.Column("handled_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
 )
 
+_WAITING = "outbox.waiting"
+
 _CLAIM = text(
     "INSERT INTO inbox (consumer, message_id) SELECT :consumer, message_id FROM unnest(CAST(:ids AS uuid[])) AS message_id"
     " ON CONFLICT DO NOTHING RETURNING message_id"
@@ -99,14 +103,16 @@ def drop_recorded_index(op: Any) -> None:
 def record(
     session: Session, event: Event, *, source: str, aggregate_id: object, correlation_id: str | None = None
 ) -> UUID:
-    """Write one event beside the change that made it true; answers the message id."""
+    """Write one event with the transaction that made it true; answers the message id."""
     return record_many(session, [(event, aggregate_id, correlation_id)], source=source)[0]
 
 
 def record_many(session: Session, events: Sequence[tuple[Event, object, str | None]], *, source: str) -> list[UUID]:
-    """Write many events (event, aggregate id, correlation id or None for the bound one) in one statement."""
-    if not events:
-        return []
+    """Write many events (event, aggregate id, correlation id or None for the bound one) with this transaction.
+
+    All that a transaction tells is written by one statement when it commits; inside a savepoint at once, so that it is
+    taken back with it.
+    """
     rows = [
         {
             "message_id": uuid4(),
@@ -114,15 +120,36 @@ def record_many(session: Session, events: Sequence[tuple[Event, object, str | No
             "type": event.type_name(),
             "version": event.version,
             "source": source,
-            "payload": event.model_dump(mode="json"),
+            "payload": orjson.Fragment(event.model_dump_json()),
             "correlation_id": correlation_id or current_correlation_id(),
             "occurred_at": event.occurred_at,
         }
         for event, aggregate_id, correlation_id in events
     ]
-    insert_rows(session, outbox, rows)
-    notify(session)
+    if session.in_nested_transaction():
+        _write(session, rows)
+    else:
+        if not session.in_transaction():
+            session.begin()
+        session.info.setdefault(_WAITING, []).extend(rows)
     return [row["message_id"] for row in rows]  # type: ignore[misc]
+
+
+@sa.event.listens_for(Session, "before_commit")
+def _write_waiting(session: Session) -> None:
+    _write(session, session.info.pop(_WAITING, []))
+
+
+@sa.event.listens_for(Session, "after_soft_rollback")
+def _forget_waiting(session: Session, ended: SessionTransaction) -> None:
+    if not ended.nested:
+        session.info.pop(_WAITING, None)
+
+
+def _write(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        insert_rows(session, outbox, rows)
+        notify(session)
 
 
 def notify(session: Session) -> None:
@@ -139,18 +166,23 @@ def claim(session: Session, consumer: str, message_ids: Iterable[UUID]) -> set[U
     return set(session.scalars(_CLAIM, {"consumer": consumer, "ids": ids})) if ids else set()
 
 
-def republish(session: Session, aggregate_id: object, *, types: Sequence[type[Event]] | None = None) -> int:
-    """Send everything said about an aggregate once more, under the same message ids; consumers drop what they know.
+def republish(
+    session: Session, aggregate_ids: Iterable[object], *, types: Sequence[type[Event]] | None = None
+) -> Counter[str]:
+    """Send everything said about aggregates once more, under the same message ids; answers how much of each.
 
-    It must be able to help a consumer that lost its inbox row's effect only by losing the message, so ids stay.
+    Consumers drop what they know: this helps one that has lost the message, never one that lost what it did with it.
     """
-    statement = sa.update(outbox).where(outbox.c.aggregate_id == str(aggregate_id)).values(sent_at=None)
+    wanted = [str(aggregate_id) for aggregate_id in aggregate_ids]
+    if not wanted:
+        return Counter()
+    statement = sa.update(outbox).where(outbox.c.aggregate_id == sa.any_(array_of(wanted, sa.Text)))
     if types is not None:
         statement = statement.where(outbox.c.type.in_([event.type_name() for event in types]))
-    count = session.execute(statement).rowcount  # type: ignore[attr-defined]
-    if count:
+    again = Counter(session.scalars(statement.values(sent_at=None).returning(outbox.c.aggregate_id)))
+    if again:
         notify(session)
-    return int(count)
+    return again
 
 
 def envelope_of(row: Any) -> Envelope:

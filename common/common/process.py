@@ -17,6 +17,7 @@ from common.auth import AccessTokens, Authenticator, JwksKeys, ServiceIdentity, 
 from common.bus import Bus
 from common.catching_up import catching_up_of
 from common.clock import Clock, SystemClock
+from common.collector import spare_what_stays
 from common.config import InvalidSettings, ServiceSettings
 from common.consumers import Handlers, run_consumer
 from common.db import Database, run_migrations
@@ -27,6 +28,9 @@ from common.outbox import Relay
 from common.standing import StandingClient
 
 SHUTDOWN_TIMEOUT_S = 10
+KEEP_ALIVE_S = 75
+"""How long a server keeps an idle connection: much longer than any client of ours, so that also on a machine that stands still for
+seconds it is the client that closes, and no request meets a closing connection."""
 Loop = Callable[[threading.Event], None]
 Settings = TypeVar("Settings", bound=ServiceSettings)
 Command = Callable[[Settings, Database], None]
@@ -113,6 +117,7 @@ def standings_from(settings: ServiceSettings, name: str) -> StandingClient:
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve an app until told to stop; requests under way are finished first."""
+    spare_what_stays()
     uvicorn.run(
         app,
         host=settings.host,
@@ -120,6 +125,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
 
@@ -144,6 +150,7 @@ def run_until_signal(loops: Sequence[Loop]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     threads = [threading.Thread(target=run, args=(loop,), name=getattr(loop, "__name__", "loop")) for loop in loops]
+    spare_what_stays()
     for thread in threads:
         thread.start()
     for thread in threads:

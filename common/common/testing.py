@@ -1,7 +1,8 @@
 """Pytest plugin of the repository: clocks, a bus, a market, signed tokens. The servers are in `common.testing_servers`."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -54,6 +55,17 @@ def pytest_configure() -> None:
     """Log failures of handlers in a few plain lines; tracebacks with all variables cost a third of a second each."""
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands run inside a test set up the logging of a process; the next test must not inherit it."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
 
 
 # --- time, bus, market --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -255,6 +256,32 @@ def test_secrets_do_not_reach_the_log() -> None:
     line = json.loads(stream.getvalue())
     assert (line["event"], line["service"], line["correlation_id"]) == ("session.opened", "room", "trace-1")
     assert "tok-123" not in stream.getvalue()
+
+
+def test_loggers_follow_a_new_configuration() -> None:
+    early, late = io.StringIO(), io.StringIO()
+    log = saras_logging.get_logger("used early")
+    saras_logging.configure("early", "ERROR", stream=early)
+    log.info("too low")
+    saras_logging.configure("late", "DEBUG", stream=late)
+    log.debug("high enough")
+    logging.getLogger("a library").debug("also %s", "told")
+    assert early.getvalue() == ""
+    told = [json.loads(line) for line in late.getvalue().splitlines()]
+    assert [(line["event"], line["level"], line["service"]) for line in told] == [
+        ("high enough", "debug", "late"),
+        ("also told", "debug", "late"),
+    ]
+
+
+def test_a_line_that_cannot_be_written_stops_nobody() -> None:
+    stream = io.StringIO()
+    saras_logging.configure("room", stream=stream)
+    log = saras_logging.get_logger("any")
+    log.info("half a pair", name="\ud800", much=2**70)
+    assert json.loads(stream.getvalue())["much"] == 2**70
+    stream.close()
+    log.error("nobody hears this")
 
 
 class RoomSettings(ServiceSettings):

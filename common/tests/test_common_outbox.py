@@ -53,6 +53,40 @@ def insert_effect(session: sa.orm.Session, event: OrderCancelRequested, _: Envel
     session.execute(sa.insert(effects).values(order_id=event.order_id))
 
 
+def test_all_that_a_transaction_tells_is_one_statement_when_it_commits(db: Database) -> None:
+    statements: list[str] = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    with db.transaction() as session:
+        ids = [record(session, cancel(), source="room", aggregate_id=number) for number in range(3)]
+        ids += record_many(session, [(cancel(), number, None) for number in range(3, 5)], source="room")
+        assert statements == []
+    assert [text.split()[0] for text in statements] == ["INSERT", "NOTIFY"]
+    with db.session() as session:
+        rows = session.execute(sa.select(outbox.outbox).order_by(outbox.outbox.c.id)).all()
+    assert [row.message_id for row in rows] == ids
+    assert [row.aggregate_id for row in rows] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_is_taken_back_is_not_told(db: Database) -> None:
+    def tell(session: sa.orm.Session, name: str) -> None:
+        record(session, cancel(), source="room", aggregate_id=name)
+
+    with db.session() as session:
+        tell(session, "rolled back")
+        session.rollback()
+        tell(session, "kept")
+        with session.begin_nested() as savepoint:
+            tell(session, "in a savepoint taken back")
+            savepoint.rollback()
+        with session.begin_nested():
+            tell(session, "in a savepoint kept")
+        session.commit()
+        tell(session, "never committed")
+    with db.session() as session:
+        told = session.scalars(sa.select(outbox.outbox.c.aggregate_id).order_by(outbox.outbox.c.id)).all()
+    assert sorted(told) == ["in a savepoint kept", "kept"]
+
+
 class Relaying:
     """A relay and a consumer on threads, as a platform runs them."""
 
@@ -123,7 +157,7 @@ def test_two_relays_publish_every_row_and_the_inbox_makes_effects_single(db: Dat
         second.start()
         eventually(lambda: effect_count(db) == 300 and unsent(db) == 0)
         with db.transaction() as session:
-            assert republish(session, "a") == 300
+            assert republish(session, ["a"]) == {"a": 300}
         eventually(lambda: unsent(db) == 0)
         running.stop.set()
         second.join(10)
@@ -169,6 +203,7 @@ def test_what_waits_in_the_outbox_shows_as_gauges(db: Database) -> None:
     assert (gauge("saras_outbox_unsent"), gauge("saras_outbox_oldest_seconds")) == (0, 0)
     with db.transaction() as session:
         record(session, cancel(), source="gauged-room", aggregate_id="x")
+    with db.transaction() as session:
         session.execute(sa.text("UPDATE outbox SET recorded_at = recorded_at - interval '90 seconds'"))
     relay.measure()
     assert gauge("saras_outbox_unsent") == 1
