@@ -7,6 +7,7 @@ import uvicorn
 from api_gateway.app import SERVER_OPTIONS, from_settings
 from api_gateway.config import Settings
 from api_gateway.edge import NAME
+from common.collector import spare_what_stays
 from common.config import InvalidSettings
 from common.logging import configure
 from common.process import SHUTDOWN_TIMEOUT_S
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    spare_what_stays()
     uvicorn.run(
         app,
         host=settings.host,

