@@ -8,12 +8,12 @@ rounded to the paisa by `common.money.round_paise`. The components shown are the
 paise left over given to the largest fractions, so that they add up to the total.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from operator import attrgetter
 from uuid import UUID
 
 from common.money import round_paise, split_by_largest_remainder
@@ -56,9 +56,9 @@ class Charges:
         """Sum of all parts."""
         return sum(self.parts())
 
-    def parts(self) -> Iterator[int]:
+    def parts(self) -> tuple[int, ...]:
         """The single amounts in the order of the fields."""
-        return (getattr(self, field.name) for field in fields(self))
+        return _parts_of(self)
 
     def __add__(self, other: "Charges") -> "Charges":
         return Charges(*(mine + theirs for mine, theirs in zip(self.parts(), other.parts(), strict=True)))
@@ -67,6 +67,7 @@ class Charges:
         return Charges(*(mine - theirs for mine, theirs in zip(self.parts(), other.parts(), strict=True)))
 
 
+_parts_of: Callable[[Charges], tuple[int, ...]] = attrgetter(*(field.name for field in fields(Charges)))
 NO_CHARGES = Charges()
 
 
@@ -263,8 +264,8 @@ def share(total: Charges, parts: Sequence[SharePart]) -> list[Charges]:
 
 
 def _to_rupee(paise: Decimal | Fraction) -> int:
-    """Whole rupees in paise, 50 paise up."""
-    return math.floor(Fraction(paise) / 100 + Fraction(1, 2)) * 100
+    """Whole rupees in paise, 50 paise up; for amounts that are not negative."""
+    return int((paise + 50) // 100) * 100
 
 
 def _cut_to_paise(amounts: Sequence[Decimal]) -> list[int]:

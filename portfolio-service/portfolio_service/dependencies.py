@@ -1,14 +1,17 @@
-"""What routes take from the app beside the common collaborators: the room's settings, the commit that requests share."""
+"""What routes take from the app beside the common collaborators: the room's settings, who asks for orders."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from common.auth import CurrentUser, current_user
+from common.idempotency import KeyHeader, required_key
 from portfolio_service.config import Settings
 from portfolio_service.shared_commit import SharedCommit
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
@@ -16,9 +19,21 @@ def _settings(request: Request) -> Settings:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
-def _commit(request: Request) -> SharedCommit:
-    commit: SharedCommit = request.app.state.commit
-    return commit
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks for orders, under which idempotency key, and the commit that will hold them.
+
+    One dependency instead of three: to solve one costs the framework as much as judging an order costs us.
+    """
+
+    user: CurrentUser
+    key: str
+    commit: SharedCommit
 
 
-CommitDep = Annotated[SharedCommit, Depends(_commit)]
+async def _asking(request: Request, idempotency_key: KeyHeader = None) -> Asking:
+    user = await current_user(request)
+    return Asking(user, required_key(idempotency_key), request.app.state.commit)
+
+
+AskingDep = Annotated[Asking, Depends(_asking)]

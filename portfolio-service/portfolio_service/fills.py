@@ -1,29 +1,32 @@
 """Booking what the executor reports: an order is working, got a fill, is closed. Each fact is applied once, in any order.
 
-Locks: the order's row, the user's trader row, then accounts by id: the same order everywhere. Facts are never refused. What can not
-belong to the user (more than was ordered, after the end of the order, an order we do not know) goes to the house and
-opens a break.
+The facts of one kind in a batch are booked together (`booking`). Facts are never refused. What can not belong to the user (more than was
+ordered, after the end of the order, an order we do not know) goes to the house and opens a break.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from common import outbox
 from common.clock import Clock
-from common.events import OrderAllocated, OrderClosed, OrderUpdated, OrderWorking
-from common.logging import get_logger
-from portfolio_service import charges, ledger, postings, tax_lots
+from common.events import Envelope, Event, OrderAllocated, OrderClosed, OrderUpdated, OrderWorking
+from common.logging import bound, get_logger
+from portfolio_service import charges, ledger
+from portfolio_service.booking import Booking
 from portfolio_service.breaks import SEVERITY_LOOK, SEVERITY_STOP, open_break
 from portfolio_service.config import NAME
 from portfolio_service.ledger import AccountKey, Fill, Hold, Transfer, TransferKind
-from portfolio_service.models import OrderAllocation, OrderHistory, UserOrder
+from portfolio_service.models import OrderAllocation, UserOrder
 from portfolio_service.orders import FACT_OF_OUTCOME, LIVE_STATES, OrderFact, OrderState, next_state
-from portfolio_service.portfolios import lock_trader
 
 log = get_logger(__name__)
+
+E = TypeVar("E", bound=Event)
 
 SWEEP_FIRST_S = 120
 """What the bus has lost is fetched from the outbox within seconds. Asking sooner would only add to a backlog."""
@@ -42,51 +45,85 @@ class _Change:
     charges_paise: int = 0
 
 
-def lock_order(session: Session, order_id: UUID) -> UserOrder | None:
-    """The order's row, locked until the end of the transaction."""
-    return session.get(UserOrder, order_id, with_for_update={"key_share": True}, populate_existing=True)
-
-
 def sweep_delay_s(count: int) -> int:
     """Seconds until an order is asked about again after `count` times without an answer."""
     return min(SWEEP_MAX_S, SWEEP_FIRST_S * 2 ** min(count, 16))
 
 
-def apply_working(session: Session, event: OrderWorking, clock: Clock) -> None:
-    """The order is in a block that goes to the broker."""
-    order = lock_order(session, event.order_id)
+def apply_working(session: Session, messages: Sequence[tuple[OrderWorking, Envelope]], clock: Clock) -> None:
+    """These orders are in blocks that go to the broker."""
+    _book_each(Booking(session, clock, [event.order_id for event, _ in messages]), messages, _work)
+
+
+def apply_allocations(session: Session, messages: Sequence[tuple[OrderAllocated, Envelope]], clock: Clock) -> None:
+    """Book fills: hold, money, shares, charges, tax lots, the order; then finish closes that waited for them."""
+    booking = Booking(session, clock, [event.order_id for event, _ in messages])
+    booking.know_allocations(event.allocation_id for event, _ in messages)
+    expected = [
+        order
+        for event, _ in messages
+        if (order := booking.order(event.order_id)) is not None
+        and (order.state in LIVE_STATES or order.state == OrderState.FILLED)
+    ]
+    booking.lock_money(expected, {key for order in expected for key in _accounts(order)}, make=True)
+    booking.load_lots(expected)
+    _book_each(booking, messages, _allocate)
+
+
+def apply_closed(session: Session, messages: Sequence[tuple[OrderClosed, Envelope]], clock: Clock) -> None:
+    """Close orders once their allocations have all been booked; until then a close waits in its order's row."""
+    booking = Booking(session, clock, [event.order_id for event, _ in messages])
+    held = [
+        order
+        for event, _ in messages
+        if (order := booking.order(event.order_id)) is not None
+        and order.state in LIVE_STATES
+        and order.hold_transfer_id is not None
+    ]
+    booking.lock_money(held, map(_held_account, held))
+    _book_each(booking, messages, _close)
+
+
+def _book_each(booking: Booking, messages: Sequence[tuple[E, Envelope]], book: Callable[[Booking, E], None]) -> None:
+    for event, envelope in messages:
+        with bound(correlation_id=envelope.correlation_id):
+            book(booking, event)
+    booking.write()
+
+
+def _work(booking: Booking, event: OrderWorking) -> None:
+    order = booking.order(event.order_id)
     if order is None:
-        _unknown_order(session, "working_unknown_order", event.order_id, clock)
+        _unknown_order(booking, "working_unknown_order", event.order_id)
         return
     if order.state == OrderState.ACCEPTED:
-        _move(session, order, OrderFact.WORKING, event)
-        _publish(session, order, _Change(order.trading_date))
+        _move(booking, order, OrderFact.WORKING, event)
+        _publish(booking, order, _Change(order.trading_date))
     if order.state in LIVE_STATES:
-        _answered(order, clock)
+        _answered(booking, order)
 
 
-def apply_allocation(session: Session, event: OrderAllocated, clock: Clock) -> None:
-    """Book a fill: hold, money, shares, charges, tax lots, the order; then finish a close that waited for it."""
-    order = lock_order(session, event.order_id)
-    known = session.get(OrderAllocation, event.allocation_id)
+def _allocate(booking: Booking, event: OrderAllocated) -> None:
+    order = booking.order(event.order_id)
+    known = booking.allocation(event.allocation_id)
     if known is not None:
         if (known.order_id, known.quantity, known.amount_paise) != (event.order_id, event.quantity, event.amount_paise):
             open_break(
-                session,
+                booking.session,
                 kind="allocation_changed",
                 key=str(event.allocation_id),
                 severity=SEVERITY_STOP,
                 detail=f"{known.quantity} for {known.amount_paise} was booked, {event.quantity} for {event.amount_paise} came",
-                now=clock.now(),
+                now=booking.now,
             )
         return
-    own_quantity = _own_quantity(session, order, event, clock)
+    own_quantity = _own_quantity(booking, order, event)
     own_amount = event.amount_paise * own_quantity // event.quantity
     transfers: list[Transfer] = []
     charge = 0
     if order is not None and own_quantity:
         charge = _charge(order, own_quantity, own_amount, event)
-        transfers += _settle(session, order, own_quantity, own_amount, charge, event)
+        transfers += _settle(booking, order, own_quantity, own_amount, charge, event)
     if own_quantity < event.quantity:
         transfers += ledger.book_to_house(
             event.allocation_id,
@@ -96,39 +133,36 @@ def apply_allocation(session: Session, event: OrderAllocated, clock: Clock) -> N
             event.quantity - own_quantity,
             event.amount_paise - own_amount,
         )
-    if not own_quantity:
-        postings.open_accounts(session, ledger.effects(transfers))
-    postings.post(session, transfers, clock.now())
-    session.add(_allocation_row(order, event, own_quantity, own_amount, charge))
+    booking.move_money(transfers)
+    booking.allocate(_allocation_row(order, event, own_quantity, own_amount, charge))
     if order is None or not own_quantity:
         return
     if order.side == "BUY":
-        tax_lots.buy(session, order, event, own_quantity, own_amount)
+        booking.lots.buy(order, event, own_quantity, own_amount)
     else:
-        tax_lots.sell(session, order, event, own_quantity, own_amount)
+        booking.lots.sell(order, event, own_quantity, own_amount)
     order.filled_quantity += own_quantity
     order.amount_paise += own_amount
     order.charges_paise += charge
     filled = order.filled_quantity == order.quantity
-    _move(session, order, OrderFact.FILLED if filled else OrderFact.PARTLY_FILLED, event)
+    _move(booking, order, OrderFact.FILLED if filled else OrderFact.PARTLY_FILLED, event)
     _remember_hold(order, transfers)
     if filled:
         order.closed_at = event.executed_at
-    _answered(order, clock)
-    _publish(session, order, _Change(event.trading_date, own_quantity, own_amount, charge))
+    _answered(booking, order)
+    _publish(booking, order, _Change(event.trading_date, own_quantity, own_amount, charge))
     if order.closing_outcome is not None:
-        _finish_close(session, order, clock)
+        _finish_close(booking, order)
 
 
-def apply_closed(session: Session, event: OrderClosed, clock: Clock) -> None:
-    """Close an order once its allocations have all been booked; until then the close waits in the order's row."""
-    order = lock_order(session, event.order_id)
+def _close(booking: Booking, event: OrderClosed) -> None:
+    order = booking.order(event.order_id)
     if order is None:
-        _unknown_order(session, "closed_unknown_order", event.order_id, clock)
+        _unknown_order(booking, "closed_unknown_order", event.order_id)
         return
     if order.state not in LIVE_STATES:
         if (order.filled_quantity, order.amount_paise) != (event.filled_quantity, event.amount_paise):
-            _contradiction(session, order, event.filled_quantity, event.amount_paise, clock)
+            _contradiction(booking, order, event.filled_quantity, event.amount_paise)
         return
     order.closing_outcome = event.outcome
     order.closing_quantity = event.filled_quantity
@@ -136,42 +170,40 @@ def apply_closed(session: Session, event: OrderClosed, clock: Clock) -> None:
     order.closing_at = event.occurred_at
     order.closing_reason_code = event.reason_code
     order.closing_reason = event.reason
-    _answered(order, clock)
-    _finish_close(session, order, clock)
+    _answered(booking, order)
+    _finish_close(booking, order)
 
 
-def _finish_close(session: Session, order: UserOrder, clock: Clock) -> None:
+def _finish_close(booking: Booking, order: UserOrder) -> None:
     """Close a live order whose closing totals are reached; a FILLED one is closed already by its last fill."""
     wanted, paid = order.closing_quantity or 0, order.closing_amount_paise or 0
     if order.filled_quantity < wanted:
         log.info("order.close_waits", order_id=order.order_id, filled=order.filled_quantity, wanted=wanted)
         return
     if (order.filled_quantity, order.amount_paise) != (wanted, paid):
-        _contradiction(session, order, wanted, paid, clock)
+        _contradiction(booking, order, wanted, paid)
     if order.state not in LIVE_STATES:
         return
     fact = FACT_OF_OUTCOME[order.closing_outcome or ""]
     if fact is OrderFact.FILLED:
         # Told "filled" for less than the quantity: the rest will not come, but it was not filled either.
-        _contradiction(session, order, wanted, paid, clock)
+        _contradiction(booking, order, wanted, paid)
         fact = OrderFact.FAILED
     order.reason_code, order.reason = order.closing_reason_code, order.closing_reason
     if order.hold_transfer_id is not None:
-        void = ledger.release(order.order_id, _held_account(order), Hold(order.hold_transfer_id, order.hold_amount))
-        lock_trader(session, order.user_id)
-        postings.lock_accounts(session, [void.debit])
-        postings.post(session, [void], clock.now())
+        hold = Hold(order.hold_transfer_id, order.hold_amount)
+        booking.move_money([ledger.release(order.order_id, _held_account(order), hold)])
         order.hold_transfer_id, order.hold_amount = None, 0
     order.closed_at = order.closing_at
-    _move(session, order, fact, None)
-    _publish(session, order, _Change(order.trading_date))
+    _move(booking, order, fact, None)
+    _publish(booking, order, _Change(order.trading_date))
     log.info("order.closed", order_id=order.order_id, state=order.state, filled=order.filled_quantity)
 
 
 # --- one fill -------------------------------------------------------------------------------------------------------
 
 
-def _own_quantity(session: Session, order: UserOrder | None, event: OrderAllocated, clock: Clock) -> int:
+def _own_quantity(booking: Booking, order: UserOrder | None, event: OrderAllocated) -> int:
     """How much of the allocation is the user's; the rest opens a break."""
     if order is None:
         own, kind = 0, "allocation_unknown_order"
@@ -188,13 +220,13 @@ def _own_quantity(session: Session, order: UserOrder | None, event: OrderAllocat
         own, kind = min(event.quantity, order.quantity - order.filled_quantity), "allocation_beyond_quantity"
     if own < event.quantity:
         open_break(
-            session,
+            booking.session,
             kind=kind,
             key=str(event.allocation_id),
             severity=SEVERITY_STOP,
             detail=f"order {event.order_id}: {event.side} {event.quantity - own} of {event.quantity}"
             f" {event.exchange}:{event.tradingsymbol} went to the house",
-            now=clock.now(),
+            now=booking.now,
         )
     return own
 
@@ -215,8 +247,21 @@ def _charge(order: UserOrder, quantity: int, amount_paise: int, event: OrderAllo
     return max(0, total - order.charges_paise)
 
 
+def _accounts(order: UserOrder) -> tuple[AccountKey, ...]:
+    """Whatever a fill of this order may move."""
+    asset = ledger.asset_of(order.exchange, order.tradingsymbol)
+    return (
+        ledger.cash_account(order.portfolio_id),
+        ledger.due_account(order.portfolio_id),
+        ledger.shares_account(order.portfolio_id, asset, order.product),
+        ledger.clearing_account(ledger.INR),
+        ledger.clearing_account(asset),
+        ledger.charges_account(),
+    )
+
+
 def _settle(
-    session: Session, order: UserOrder, quantity: int, amount_paise: int, charge: int, event: OrderAllocated
+    booking: Booking, order: UserOrder, quantity: int, amount_paise: int, charge: int, event: OrderAllocated
 ) -> list[Transfer]:
     fill = Fill(
         allocation_id=event.allocation_id,
@@ -229,27 +274,15 @@ def _settle(
         charges_paise=charge,
     )
     hold = Hold(order.hold_transfer_id, order.hold_amount) if order.hold_transfer_id else None
-    cash, due = ledger.cash_account(order.portfolio_id), ledger.due_account(order.portfolio_id)
-    shares = ledger.shares_account(order.portfolio_id, fill.asset, fill.product)
-    touched: list[AccountKey] = [
-        cash,
-        due,
-        shares,
-        ledger.clearing_account(ledger.INR),
-        ledger.clearing_account(fill.asset),
-        ledger.charges_account(),
-    ]
-    if quantity < event.quantity:
-        touched += [ledger.error_account(ledger.INR), ledger.error_account(fill.asset)]
-    lock_trader(session, order.user_id)
-    balances = postings.open_accounts(session, touched)
+    cash = booking.balance(ledger.cash_account(order.portfolio_id))
     left = order.quantity - order.filled_quantity - quantity
     if order.side == "SELL":
-        return ledger.settle_sell(fill, hold, balances[cash], balances[due], next_hold_units=left)
+        due = booking.balance(ledger.due_account(order.portfolio_id))
+        return ledger.settle_sell(fill, hold, cash, due, next_hold_units=left)
     # The charges of the whole order are at most hold_charges_paise, so this much is enough for what is still to come.
     charges_left = max(0, order.hold_charges_paise - order.charges_paise - charge)
     next_hold = order.hold_price_paise * left + charges_left if left else 0
-    return ledger.settle_buy(fill, hold, balances[cash], next_hold_paise=next_hold)
+    return ledger.settle_buy(fill, hold, cash, next_hold_paise=next_hold)
 
 
 def _remember_hold(order: UserOrder, transfers: list[Transfer]) -> None:
@@ -292,32 +325,34 @@ def _allocation_row(
 # --- the order's row ------------------------------------------------------------------------------------------------
 
 
-def _move(session: Session, order: UserOrder, fact: OrderFact, event: OrderWorking | OrderAllocated | None) -> None:
+def _move(booking: Booking, order: UserOrder, fact: OrderFact, event: OrderWorking | OrderAllocated | None) -> None:
     before = OrderState(order.state)
     order.state = next_state(before, fact).value
     order.version += 1
-    session.add(
-        OrderHistory(
-            order_id=order.order_id,
-            version=order.version,
-            fact=fact.value,
-            from_state=before.value,
-            to_state=order.state,
-            filled_quantity=order.filled_quantity,
-            reason_code=order.reason_code,
-            reason=order.reason,
-            at=event.occurred_at if event is not None else order.closing_at,
-        )
+    booking.touch(order)
+    booking.tell_history(
+        order_id=order.order_id,
+        version=order.version,
+        fact=fact.value,
+        from_state=before.value,
+        to_state=order.state,
+        filled_quantity=order.filled_quantity,
+        reason_code=order.reason_code,
+        reason=order.reason,
+        at=event.occurred_at if event is not None else order.closing_at,
     )
 
 
-def _answered(order: UserOrder, clock: Clock) -> None:
+def _answered(booking: Booking, order: UserOrder) -> None:
     order.sweep_count = ANSWERED_SWEEP_COUNT
-    order.next_sweep_at = clock.now() + timedelta(seconds=sweep_delay_s(ANSWERED_SWEEP_COUNT))
+    order.next_sweep_at = booking.now + timedelta(seconds=sweep_delay_s(ANSWERED_SWEEP_COUNT))
+    booking.touch(order)
 
 
-def _publish(session: Session, order: UserOrder, change: _Change) -> None:
-    publish_update(session, order, change.trading_date, change.quantity, change.amount_paise, change.charges_paise)
+def _publish(booking: Booking, order: UserOrder, change: _Change) -> None:
+    publish_update(
+        booking.session, order, change.trading_date, change.quantity, change.amount_paise, change.charges_paise
+    )
 
 
 def publish_update(
@@ -355,24 +390,24 @@ def publish_update(
     outbox.record(session, event, source=NAME, aggregate_id=order.order_id, correlation_id=order.correlation_id)
 
 
-def _unknown_order(session: Session, kind: str, order_id: UUID, clock: Clock) -> None:
+def _unknown_order(booking: Booking, kind: str, order_id: UUID) -> None:
     open_break(
-        session,
+        booking.session,
         kind=kind,
         key=str(order_id),
         severity=SEVERITY_LOOK,
         detail=f"the executor speaks of order {order_id}, which was never accepted here",
-        now=clock.now(),
+        now=booking.now,
     )
 
 
-def _contradiction(session: Session, order: UserOrder, quantity: int, amount_paise: int, clock: Clock) -> None:
+def _contradiction(booking: Booking, order: UserOrder, quantity: int, amount_paise: int) -> None:
     open_break(
-        session,
+        booking.session,
         kind="close_contradicts_fills",
         key=str(order.order_id),
         severity=SEVERITY_LOOK,
         detail=f"closed with {quantity} for {amount_paise} paise,"
         f" booked {order.filled_quantity} for {order.amount_paise} paise",
-        now=clock.now(),
+        now=booking.now,
     )

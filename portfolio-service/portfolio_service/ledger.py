@@ -20,6 +20,8 @@ NAMESPACE = UUID("6f0c1d0e-2a54-5c8f-9f6e-0d9a7b1c4e21")
 
 INR = "INR"
 ACCOUNT_IDS_CACHED_MAX = 65_536
+TRANSFER_IDS_CACHED_MAX = 8_192
+"""More than one transaction holds: an id is asked for when a row is made and when it is written."""
 
 
 class AccountKind(StrEnum):
@@ -53,6 +55,7 @@ class LedgerRuleBroken(Exception):
     """A caller asked for a posting that the rules exclude: a programming error, never a user's."""
 
 
+@lru_cache(maxsize=TRANSFER_IDS_CACHED_MAX)
 def transfer_id(cause: str) -> UUID:
     """The id of the transfer with this cause."""
     return uuid5(NAMESPACE, cause)

@@ -1,6 +1,6 @@
 """Portfolios of users: the default one exists from first use, others by wish; only an empty one can be deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from uuid import UUID, uuid4, uuid5
@@ -68,12 +68,25 @@ def make_default(session: Session, user_id: UUID, now: datetime) -> None:
 
 
 def lock_trader(session: Session, user_id: UUID) -> None:
+    """`lock_traders` of one."""
+    lock_traders(session, [user_id])
+
+
+def lock_traders(session: Session, user_ids: Iterable[UUID]) -> None:
     """Make everything that changes one user's balances wait for each other.
 
-    Taken before any account of the user. A consumer holds accounts of several users in one transaction; with this rule
-    whoever waits for a user holds nothing of that user, so nobody waits in a circle.
+    Taken before any account of the users, in the order of their ids. A consumer holds accounts of several users in one
+    transaction; with this rule whoever waits for a user holds nothing of that user, so nobody waits in a circle.
     """
-    session.execute(sa.select(Trader.user_id).where(Trader.user_id == user_id).with_for_update(key_share=True))
+    wanted = sorted(set(user_ids))
+    if not wanted:
+        return
+    session.execute(
+        sa.select(Trader.user_id)
+        .where(Trader.user_id.in_(wanted))
+        .order_by(Trader.user_id)
+        .with_for_update(key_share=True)
+    )
 
 
 def open_paper_cash(session: Session, portfolio: Portfolio, paise: int, now: datetime) -> None:

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from common.bulk import arrays, insert_rows, insertion
+from common.bulk import given, insert_rows, insertion
 from portfolio_service.ledger import AccountKey, AccountKind, Balance, Transfer, effects
 from portfolio_service.models import Account, TransferRow
 
+_ACCOUNTS = cast(sa.Table, Account.__table__)
 _TRANSFERS = cast(sa.Table, TransferRow.__table__)
 _LOCK = text("SELECT id, posted, held FROM account WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE")
 _CHANGE = text(
@@ -45,7 +45,7 @@ def ensure_accounts(session: Session, keys: Iterable[AccountKey]) -> None:
         for key in sorted(set(keys), key=lambda key: key.id)
     ]
     if rows:
-        session.execute(insert(Account).values(rows).on_conflict_do_nothing())
+        session.execute(insertion(_ACCOUNTS, tuple(rows[0])).on_conflict_do_nothing(), given(rows))
 
 
 def lock_accounts(session: Session, keys: Iterable[AccountKey]) -> dict[AccountKey, Balance]:
@@ -75,7 +75,7 @@ def post(session: Session, transfers: Sequence[Transfer], at: datetime) -> list[
         return []
     rows = [_row(transfer, at) for transfer in transfers]
     statement = insertion(_TRANSFERS, tuple(rows[0])).on_conflict_do_nothing(index_elements=["id"])
-    written = set(session.scalars(statement.returning(_TRANSFERS.c.id), arrays(rows)))
+    written = set(session.scalars(statement.returning(_TRANSFERS.c.id), given(rows)))
     new = [transfer for transfer in transfers if transfer.id in written]
     change_balances(session, effects(new))
     return new

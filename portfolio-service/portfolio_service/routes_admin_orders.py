@@ -29,7 +29,7 @@ class AccountNotActive(Conflict):
     """The user's account is suspended or closed: nobody trades in it."""
 
 
-def _standings(request: Request) -> Standings:
+async def _standings(request: Request) -> Standings:
     standings: Standings = request.app.state.standings
     return standings
 

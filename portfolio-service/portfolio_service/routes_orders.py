@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from common.auth import User
 from common.clock import DayInput
 from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
 from common.errors import Unprocessable
-from common.idempotency import IdempotencyKey
 from portfolio_service import changes, order_queries
-from portfolio_service.dependencies import CommitDep, SettingsDep
+from portfolio_service.dependencies import Asking, AskingDep, SettingsDep
 from portfolio_service.market_view import observe
+from portfolio_service.models import TaxLot
 from portfolio_service.order_queries import OrderFilter
 from portfolio_service.orders import OrderState
 from portfolio_service.paging import PAGE_DEFAULT, PAGE_MAX
@@ -35,7 +35,6 @@ from portfolio_service.schemas import (
     TradeIn,
     TradePage,
 )
-from portfolio_service.shared_commit import SharedCommit
 from portfolio_service.submissions import Accepted, Outcome, Refused, Submission
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
@@ -50,53 +49,36 @@ class BatchRefused(Unprocessable):
 
 
 @router.post("/orders", status_code=202, responses={202: {"model": OrderOut}})
-def place_order(
-    body: OrderIn,
-    user: User,
-    key: IdempotencyKey,
-    commit: CommitDep,
-) -> Response:
+async def place_order(body: OrderIn, asking: AskingDep) -> Response:
     """Accept an order: the money or shares are held and the order is on its way to the market."""
-    return _place_one(body, body.side, "orders", user, key, commit)
+    return await _place_one(body, body.side, "orders", asking)
 
 
 @router.post("/orders/buy", status_code=202, responses={202: {"model": OrderOut}})
-def buy(
-    body: TradeIn,
-    user: User,
-    key: IdempotencyKey,
-    commit: CommitDep,
-) -> Response:
+async def buy(body: TradeIn, asking: AskingDep) -> Response:
     """Accept a buy."""
-    return _place_one(body, "BUY", "orders/buy", user, key, commit)
+    return await _place_one(body, "BUY", "orders/buy", asking)
 
 
 @router.post("/orders/sell", status_code=202, responses={202: {"model": OrderOut}})
-def sell(
-    body: TradeIn,
-    user: User,
-    key: IdempotencyKey,
-    commit: CommitDep,
-) -> Response:
+async def sell(body: TradeIn, asking: AskingDep) -> Response:
     """Accept a sale of shares that are held and free."""
-    return _place_one(body, "SELL", "orders/sell", user, key, commit)
+    return await _place_one(body, "SELL", "orders/sell", asking)
 
 
-def _place_one(
-    body: TradeIn, side: Side, route: str, user: User, key: str, commit: SharedCommit, asked: Body | None = None
-) -> Response:
+async def _place_one(body: TradeIn, side: Side, route: str, asking: Asking, asked: Body | None = None) -> Response:
     def produce(outcomes: list[Outcome]) -> tuple[int, OrderOut]:
         (outcome,) = outcomes
         if isinstance(outcome, Refused):
             raise outcome.error()
         return 202, OrderOut.of(outcome.order)
 
-    submission = Submission(user.user_id, user.kyc, [body.request(side)], key)
-    return commit.answer(submission, route, asked or body, produce)
+    submission = Submission(asking.user.user_id, asking.user.kyc, [body.request(side)], asking.key)
+    return await asking.commit.answer(submission, route, asked or body, produce)
 
 
 @router.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
-def place_batch(body: BatchIn, user: User, key: IdempotencyKey, settings: SettingsDep, commit: CommitDep) -> Response:
+async def place_batch(body: BatchIn, asking: AskingDep, settings: SettingsDep) -> Response:
     """Accept a list of orders in one transaction, all or none unless `atomic` is false."""
     if len(body.orders) > settings.batch_orders_max:
         raise Unprocessable(
@@ -105,14 +87,14 @@ def place_batch(body: BatchIn, user: User, key: IdempotencyKey, settings: Settin
             limit=settings.batch_orders_max,
         )
     requests = [order.request(order.side) for order in body.orders]
-    submission = Submission(user.user_id, user.kyc, requests, key, atomic=body.atomic)
+    submission = Submission(asking.user.user_id, asking.user.kyc, requests, asking.key, atomic=body.atomic)
 
     def produce(outcomes: list[Outcome]) -> tuple[int, BatchOut]:
         if body.atomic and any(isinstance(outcome, Refused) for outcome in outcomes):
             raise batch_refused(outcomes)
         return 202, batch_out(submission, outcomes)
 
-    return commit.answer(submission, "orders/batch", body, produce)
+    return await asking.commit.answer(submission, "orders/batch", body, produce)
 
 
 def batch_refused(outcomes: Sequence[Outcome]) -> Exception:
@@ -247,16 +229,14 @@ def list_trades(
     return TradePage(items=[AllocationOut.of(row) for row in rows], next_cursor=next_cursor)
 
 
+def _bought(trade_id: UUID, user: User, db: DatabaseDep) -> TaxLot:
+    with db.transaction() as reading:
+        return order_queries.lot_of(reading, user.user_id, trade_id)
+
+
 @router.post("/trades/{trade_id}/exit", status_code=202, responses={202: {"model": OrderOut}})
-def exit_trade(
-    trade_id: UUID,
-    body: ExitIn,
-    user: User,
-    key: IdempotencyKey,
-    db: DatabaseDep,
-    commit: CommitDep,
+async def exit_trade(
+    trade_id: UUID, body: ExitIn, asking: AskingDep, lot: Annotated[TaxLot, Depends(_bought)]
 ) -> Response:
     """Sell what is left of the shares one fill has bought."""
-    with db.transaction() as reading:
-        lot = order_queries.lot_of(reading, user.user_id, trade_id)
-    return _place_one(body.trade(lot), "SELL", f"trades/{trade_id}/exit", user, key, commit, asked=body)
+    return await _place_one(body.trade(lot), "SELL", f"trades/{trade_id}/exit", asking, asked=body)

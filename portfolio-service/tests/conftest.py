@@ -1,6 +1,6 @@
 """The room as its tests see it: the real app over real PostgreSQL, events handled as the platform hands them over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
@@ -99,15 +99,22 @@ class Room:
 
     def tell(self, event: Event, message_id: UUID | None = None) -> bool:
         """Deliver an event as the platform does: inbox, handler and outbox in one transaction."""
-        envelope = Envelope(
-            id=message_id or uuid4(),
+        return handle(self.db, NAME, self.handlers, [self._envelope(event, message_id or uuid4())]) == 1
+
+    def tell_together(self, events: Iterable[Event]) -> int:
+        """Deliver events that arrive together, each with an id of its own."""
+        return handle(self.db, NAME, self.handlers, [self._envelope(event, uuid4()) for event in events])
+
+    @staticmethod
+    def _envelope(event: Event, message_id: UUID) -> Envelope:
+        return Envelope(
+            id=message_id,
             type=event.type_name(),
             source="trade-executor",
             occurred_at=event.occurred_at,
             recorded_at=event.occurred_at,
             payload=event.model_dump(mode="json"),
         )
-        return handle(self.db, NAME, self.handlers, [envelope]) == 1
 
     def row(self, order_id: UUID) -> UserOrder:
         with self.db.session() as session:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -46,7 +47,7 @@ def _facts(room: Any, order_id: UUID, parts: list[int], prices: list[int], outco
 
 
 def test_repeated_and_shuffled_facts_lead_to_the_same_end(room: Any) -> None:
-    """The same facts are told in order once, then to a copy of the same orders shuffled and repeated."""
+    """The same facts are told in order once, then to a copy of the same orders shuffled, repeated, some at a time."""
     ends = []
     facts: list[Event] = []
     for seed in [None, *SEEDS]:
@@ -72,8 +73,8 @@ def test_repeated_and_shuffled_facts_lead_to_the_same_end(room: Any) -> None:
             dice = random.Random(seed)  # noqa: S311
             facts = [fact for fact in facts for _ in range(dice.randint(1, 3))]
             dice.shuffle(facts)
-        for fact in facts:
-            room.tell(fact)
+        for start in range(0, len(facts), together := 1 if seed is None else 1 + 5 * seed):
+            room.tell_together(facts[start : start + together])
         room.sound()
         # Orders have ids of their own, so the end is compared by role.
         rows = {name: room.row(order_id) for name, order_id in orders.items()}
@@ -120,6 +121,75 @@ def test_allocations_of_many_orders_in_parallel_do_not_deadlock(room: Any) -> No
     assert all(room.at_once(len(facts), lambda index: room.tell(facts[index]), threads=12))
     for user in users:
         assert {item["status"] for item in room.get(user, "/orders").json()["items"]} == {"FILLED"}
+    room.sound()
+
+
+def test_a_sale_in_the_same_batch_takes_from_what_the_batch_has_bought(room: Any) -> None:
+    user = room.customer()
+    room.give(user, "100000")
+    old = room.accepted(user, quantity=4)
+    room.tell(room.allocation(old, 4, 600_000))
+    sale = room.accepted(user, quantity=4, side="SELL")
+    more = room.accepted(user, quantity=3)
+    room.clock.advance(1)
+    bought, sold = room.allocation(more, 3, 450_300), room.allocation(sale, 3, 451_000)
+    rest = room.allocation(sale, 1, 150_000)
+    assert room.tell_together([bought, sold, rest, sold]) == 4
+    with room.db.session() as session:
+        lots = session.execute(
+            text("SELECT remaining_quantity, remaining_cost_paise FROM tax_lot ORDER BY acquired_at")
+        )
+        assert lots.all() == [(0, 0), (3, 450_300)]
+    assert (room.row(sale).state, room.row(more).state) == ("FILLED", "FILLED")
+    room.sound()
+
+
+def test_what_belongs_to_nobody_goes_to_the_house_and_spoils_nothing_beside_it(room: Any) -> None:
+    users = [room.customer() for _ in range(3)]
+    for user in users:
+        room.give(user, "20000")
+    orders = [room.accepted(user, quantity=5) for user in users]
+    much, fine, gone = (room.allocation(order_id, 5, 750_000) for order_id in orders)
+    much = much.model_copy(update={"quantity": 7, "amount_paise": 1_050_000})
+    unknown = fine.model_copy(update={"order_id": uuid4(), "allocation_id": uuid4()})
+    late = room.closed(orders[2], "CANCELLED", 0, 0)
+    changed = fine.model_copy(update={"amount_paise": 750_001})
+    assert room.tell(late)
+    assert room.tell_together([much, fine, unknown, gone, changed]) == 5
+    assert [room.row(order_id).filled_quantity for order_id in orders] == [5, 5, 0]
+    with room.db.session() as session:
+        kinds = session.scalars(text("SELECT kind FROM ledger_break ORDER BY kind")).all()
+        house = session.execute(
+            text("SELECT asset, posted FROM account WHERE kind = 'error' AND posted <> 0 ORDER BY asset")
+        ).all()
+    assert kinds == [
+        "allocation_after_close", "allocation_beyond_quantity", "allocation_changed", "allocation_unknown_order",
+    ]  # fmt: skip
+    assert house == [("INR", -(300_000 + 750_000 + 750_000)), ("NSE:INFY", 2 + 5 + 5)]
+    room.sound()
+
+
+def test_statements_of_a_batch_do_not_grow_with_it(room: Any) -> None:
+    """50 fills of 50 users cost as many statements as 5."""
+    costs = []
+    for size in (5, 50):
+        users = [room.customer() for _ in range(size)]
+        for user in users:
+            room.give(user, "20000")
+        orders = [room.accepted(user, quantity=5) for user in users]
+        facts: list[Event] = [room.working(order_id) for order_id in orders]
+        facts += [room.allocation(order_id, part, part * 150_000) for order_id in orders for part in (2, 3)]
+        facts += [room.closed(order_id, "FILLED", 5, 750_000) for order_id in orders]
+        statements: list[str] = []
+
+        def count(_c: Any, _k: Any, statement: str, *_: Any, told: list[str] = statements) -> None:
+            told.append(statement)
+
+        sa.event.listen(room.db.engine, "before_cursor_execute", count)
+        assert room.tell_together(facts) == 4 * size
+        sa.event.remove(room.db.engine, "before_cursor_execute", count)
+        costs.append(len(statements))
+    assert costs[0] == costs[1]
     room.sound()
 
 

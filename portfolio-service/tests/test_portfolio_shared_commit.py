@@ -1,5 +1,6 @@
 """Requests that share a commit: each judged alone, answered after its own commit, in its turn, whatever the others are."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,42 +12,31 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from common.auth import CurrentUser
 from common.errors import AppError, Unavailable
 from common.idempotency import IdempotencyKeyReused, idempotency_key
 from portfolio_service import routes_orders, shared_commit
+from portfolio_service.dependencies import Asking
 from portfolio_service.models import UserOrder
 from portfolio_service.schemas import OrderIn
 from portfolio_service.shared_commit import SharedCommit
 
 
-class Gate:
-    """A lock whose first holder stands still until it is let go: meanwhile the others gather."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.entered, self.open = threading.Event(), threading.Event()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self.entered.set()
-        assert self.open.wait(20)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
 class Counter:
-    """Rooms and requests of a test."""
+    """Requests that come while the commit's thread stands still."""
 
-    def __init__(self, room: Any) -> None:
+    def __init__(self, room: Any, **settings: Any) -> None:
         self.room = room
-        self.gate = Gate()
-        self.commit = SharedCommit(room.db, room.market, room.clock, room.settings(), self.gate)
+        self.commit = SharedCommit(room.db, room.market, room.clock, room.settings(**settings))
+        self.open = threading.Event()
+        self.commit._thread.submit(self.open.wait, 20)
+
+    def asking(self, user_id: UUID, key: str) -> Asking:
+        return Asking(CurrentUser(user_id, frozenset(), uuid4(), None, mfa=False, kyc="approved"), key, self.commit)
 
     def place(self, user_id: UUID, key: str, **body: Any) -> UUID:
         asked = OrderIn.model_validate({"tradingsymbol": "INFY", "side": "BUY", "quantity": 1, **body})
-        user = type("User", (), {"user_id": user_id, "kyc": "approved"})()
-        answer = routes_orders.place_order(asked, user, key, self.commit)
+        answer = asyncio.run(routes_orders.place_order(asked, self.asking(user_id, key)))
         return UUID(orjson.loads(answer.body)["order_id"])
 
     def together(self, calls: list[Callable[[], UUID]]) -> tuple[list[Future[UUID]], int]:
@@ -62,7 +52,7 @@ class Counter:
                 futures.append(pool.submit(call))
                 self._arrived(number)
             event.listen(self.room.db.engine, "commit", count)
-            self.gate.open.set()
+            self.open.set()
         event.remove(self.room.db.engine, "commit", count)
         return futures, len(commits)
 
@@ -156,8 +146,7 @@ def test_one_key_twice_at_once_is_one_order(room: Any, counter: Counter) -> None
 
 
 def test_the_same_order_of_two_requests_in_one_commit_is_a_duplicate(room: Any) -> None:
-    counter = Counter(room)
-    counter.commit = SharedCommit(room.db, room.market, room.clock, room.settings(duplicate_window_s=10), counter.gate)
+    counter = Counter(room, duplicate_window_s=10)
     user = room.customer()
     room.give(user, "9000")
     futures, _ = counter.together(
@@ -212,25 +201,41 @@ def test_a_market_that_is_away_refuses_all_and_keeps_nothing(
     assert orders_of(room, user.user_id) == []
 
 
-def test_whoever_dies_while_serving_leaves_the_others_to_the_next(
+def test_a_defect_while_serving_is_told_to_all_and_the_next_are_served(
     room: Any, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that is ended in the middle (a request that is cancelled hard) must not take the others' requests along."""
-    users = [room.customer() for _ in range(3)]
-    for user in users:
-        room.give(user, "9000")
-    real, died = shared_commit.observe, []
+    user = room.customer()
+    room.give(user, "9000")
+    real, failed = shared_commit.observe, []
 
-    def dying(*given: Any) -> Any:
-        if not died:
-            died.append(True)
-            raise KeyboardInterrupt
+    def failing(*given: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise ZeroDivisionError
         return real(*given)
 
-    monkeypatch.setattr(shared_commit, "observe", dying)
+    monkeypatch.setattr(shared_commit, "observe", failing)
     futures, _ = counter.together(
-        [lambda user=user: counter.place(user.user_id, uuid4().hex) for user in users]  # type: ignore[misc]
+        [lambda: counter.place(user.user_id, "one"), lambda: counter.place(user.user_id, "two")]
     )
-    outcomes = [future.exception() for future in futures]
-    assert sum(isinstance(outcome, KeyboardInterrupt) for outcome in outcomes) == 1
-    assert sum(outcome is None for outcome in outcomes) == 2
+    assert [type(future.exception()) for future in futures] == [ZeroDivisionError, ZeroDivisionError]
+    again = counter.place(user.user_id, "one")
+    assert [order.order_id for order in orders_of(room, user.user_id)] == [again]
+
+
+def test_a_caller_who_leaves_before_its_turn_has_asked_for_nothing(room: Any, counter: Counter) -> None:
+    user = room.customer()
+    room.give(user, "9000")
+
+    async def leave() -> None:
+        task = asyncio.create_task(asyncio.to_thread(counter.place, user.user_id, "stays"))
+        asked = OrderIn.model_validate({"tradingsymbol": "INFY", "side": "BUY", "quantity": 2})
+        leaver = asyncio.create_task(routes_orders.place_order(asked, counter.asking(user.user_id, "leaves")))
+        await asyncio.to_thread(counter._arrived, 2)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        counter.open.set()
+        await task
+
+    asyncio.run(leave())
+    assert [order.quantity for order in orders_of(room, user.user_id)] == [1]
