@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from common.clock import trading_date
 from common.testing import eventually
-from trade_executor import intake
+from trade_executor import cancelling, intake
 from trade_executor.models import Block, BrokerOrder, ChildOrder, EarlyCancel
 from trade_executor.testing import lose_answer, make_room, order, refuse
 
@@ -35,7 +35,7 @@ def test_a_cancel_that_overtakes_its_order_is_remembered(room):
     event = order()
     room.cancel(event.order_id)
     with room.db.transaction() as session:
-        intake.accept(session, event)
+        intake.accept(session, [(event, None)])
     assert outcomes(room, event.order_id) == [("CANCELLED", 0)]
     assert room.pump() == 0
 
@@ -284,17 +284,33 @@ def test_a_resting_block_gives_way_to_opposite_demand_that_waits_too_long(db):
     assert room.child(resting).seq < room.child(seller).seq
 
 
+def test_a_block_asked_to_leave_while_it_is_sent_is_not_sent_again_after_a_refusal(db):
+    room = make_room(db, retry_first_seconds=30)
+    [order_id] = pooled(room, 10)
+
+    def asked_meanwhile(broker, request):
+        [block] = room.rows(Block)
+        cancelling.take_off_market(room.db, block.block_id, cancelling.YIELD)
+        return refuse("rate_limited", "Too many requests", retryable=True)(broker, request)
+
+    room.broker.script = [asked_meanwhile]
+    room.pump()
+    assert [row.state for row in room.rows(BrokerOrder)] == ["REFUSED"]
+    assert [row.state for row in room.rows(Block)] == ["DONE"]
+    assert room.child(order_id).state == "ACCEPTED", "it waits in the pool for its turn"
+
+
 def test_a_repeated_order_gets_its_answers_again(room):
     event = order(quantity=5)
     for _ in range(2):
         with room.db.transaction() as session:
-            intake.accept(session, event)
+            intake.accept(session, [(event, None)])
     room.pump()
     room.broker.fill(room.broker.id_of(), 5)
     room.observe()
     room.run("UPDATE outbox SET sent_at = now()")
     with room.db.transaction() as session:
-        assert intake.accept(session, event) is False
+        assert intake.accept(session, [(event, None)]) == set()
     assert room.run("UPDATE outbox SET sent_at = now() WHERE sent_at IS NULL") == 3
     assert len(room.rows(ChildOrder)) == 1
     assert len(room.broker.requests) == 1

@@ -8,6 +8,7 @@ from common import audit_chain, catching_up
 from common.catching_up import catching_up_of
 from common.celery_app import declare_dead_letters, is_rabbitmq
 from common.clock import SystemClock
+from common.collector import spare_what_stays
 from common.config import InvalidSettings
 from common.db import Database, run_migrations
 from common.logging import configure
@@ -114,6 +115,7 @@ def _work(settings: Settings, url: str) -> None:
     celery = tasks.make_celery(settings.celery_broker_url, desk=desk, queue=settings.celery_queue)
     if is_rabbitmq(settings.celery_broker_url):
         declare_dead_letters(celery)
+    spare_what_stays()
     celery.worker_main(
         ["worker", "--loglevel=WARNING", f"--concurrency={WORKER_CHILDREN}", "--without-gossip", "--without-mingle",
          f"--hostname={SERVICE}-{uuid4().hex[:8]}@%h"]

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from common import metrics, outbox
-from common.bulk import insert_rows
+from common.bulk import array_of, insert_rows
 from common.clock import trading_date
 from common.db import Database, run_in_transaction
 from common.events import Event, OrderAllocated, OrderClosed
@@ -158,9 +157,9 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
     )
     new = (
         sa.func.unnest(
-            closing.ids_of(order_ids),
-            sa.bindparam(None, [one.quantity for one in given], type_=ARRAY(sa.BigInteger), unique=True),
-            sa.bindparam(None, [one.amount_paise for one in given], type_=ARRAY(sa.BigInteger), unique=True),
+            array_of(order_ids),
+            array_of((one.quantity for one in given), sa.BigInteger),
+            array_of((one.amount_paise for one in given), sa.BigInteger),
         )
         .table_valued("order_id", "quantity", "amount_paise", name="new")
         .render_derived()

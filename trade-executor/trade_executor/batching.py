@@ -74,6 +74,8 @@ class LiveBlock:
     price_paise: int | None
     age_s: float = 0.0
     """Seconds since it was cut."""
+    leaving: bool = False
+    """Whether it has been asked to leave the market."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def cancel_order(session: Session, order_id: UUID, requested_at: datetime) -> No
         .execution_options(populate_existing=True)
     ).one()
     if child.state in states.CHILD.final:
-        outbox.republish(session, order_id)
+        outbox.republish(session, [order_id])
         return
     if child.cancel_requested_at is None:
         child.cancel_requested_at = requested_at

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from common import metrics, outbox
+from common.bulk import array_of
 from common.events import Event, OrderClosed
 from common.logging import get_logger
 from trade_executor import states
@@ -42,19 +41,13 @@ Rest = Close | ToPool
 CANCELLED_BY_USER = Close("CANCELLED", "cancelled_by_user", "Cancelled at the user's request.")
 
 
-def ids_of(order_ids: Sequence[UUID]) -> sa.BindParameter[Any]:
-    """Order ids as one array parameter, however many."""
-    array: Any = ARRAY(sa.Uuid)
-    return sa.bindparam(None, list(order_ids), type_=array, unique=True)
-
-
 def close_orders(session: Session, order_ids: Sequence[UUID], close: Close) -> None:
     """Close live orders with one outcome and tell; raises IllegalTransition when one of them may not end so."""
     if not order_ids:
         return
     rows = session.execute(
         sa.update(ChildOrder)
-        .where(ChildOrder.order_id == sa.any_(ids_of(order_ids)))
+        .where(ChildOrder.order_id == sa.any_(array_of(order_ids)))
         .where(ChildOrder.state.in_(states.CHILD.sources(close.state)))
         .values(
             state=close.state,
@@ -104,7 +97,7 @@ def return_to_pool(session: Session, order_ids: Sequence[UUID], *, not_before_s:
     wait = _now + sa.func.make_interval(0, 0, 0, 0, 0, 0, not_before_s) if not_before_s else None
     count = session.execute(
         sa.update(ChildOrder)
-        .where(ChildOrder.order_id == sa.any_(ids_of(order_ids)))
+        .where(ChildOrder.order_id == sa.any_(array_of(order_ids)))
         .where(ChildOrder.state.in_(states.CHILD.sources("ACCEPTED")))
         .values(state="ACCEPTED", block_id=None, pooled_at=_now, not_before=wait, version=ChildOrder.version + 1)
     ).rowcount  # type: ignore[attr-defined]

@@ -1,12 +1,13 @@
 """What the executor hears: accepted orders and cancels. The handlers are thin doors to `intake`."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from common.bus import Bus
-from common.consumers import Handlers, run_consumer
+from common.consumers import Handlers, Together, run_consumer
 from common.db import Database
 from common.events import Envelope, OrderAccepted, OrderCancelRequested
 from trade_executor import intake
@@ -16,9 +17,9 @@ from trade_executor.wakeup import Wakeup
 CONSUMER = SERVICE
 
 
-def on_order_accepted(session: Session, event: Any, envelope: Envelope) -> None:
-    """An order to trade."""
-    intake.accept(session, event, correlation_id=envelope.correlation_id)
+def on_orders_accepted(session: Session, messages: Sequence[tuple[Any, Envelope]]) -> None:
+    """Orders to trade, oldest first."""
+    intake.accept(session, [(event, envelope.correlation_id) for event, envelope in messages])
 
 
 def on_order_cancel_requested(session: Session, event: Any, envelope: Envelope) -> None:
@@ -26,7 +27,7 @@ def on_order_cancel_requested(session: Session, event: Any, envelope: Envelope) 
     intake.cancel(session, event)
 
 
-HANDLERS: Handlers = {OrderAccepted: on_order_accepted, OrderCancelRequested: on_order_cancel_requested}
+HANDLERS: Handlers = {OrderAccepted: Together(on_orders_accepted), OrderCancelRequested: on_order_cancel_requested}
 
 
 def run(bus: Bus, db: Database, wakeup: Wakeup, account: str, stop: threading.Event) -> None:

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from common.bulk import insert_rows
+from common.bulk import array_of, insert_rows
 from common.logging import get_logger
 from common.money import rupees_decimal
-from trade_executor import batching, breaks, closing, counters, states, tags
+from trade_executor import batching, breaks, counters, states, tags
 from trade_executor.batching import BlockKey, Candidate, LiveBlock
 from trade_executor.brokers.base import PlaceRequest
 from trade_executor.config import SERVICE, Settings
@@ -66,7 +66,15 @@ def live_blocks(session: Session, account: str) -> list[LiveBlock]:
     """Blocks that are, or may be, in the broker's book."""
     age_s = sa.func.extract("epoch", _now - Block.created_at).cast(sa.Double)
     rows = session.execute(
-        sa.select(Block.block_id, Block.exchange, Block.tradingsymbol, Block.side, Block.price_paise, age_s)
+        sa.select(
+            Block.block_id,
+            Block.exchange,
+            Block.tradingsymbol,
+            Block.side,
+            Block.price_paise,
+            age_s,
+            Block.cancel_reason.is_not(None),
+        )
         .where(Block.account == account, Block.state != "DONE")
         .limit(LIVE_BLOCKS_MAX)
     )
@@ -93,7 +101,7 @@ def choose(session: Session, account: str, settings: Settings) -> tuple[Candidat
     in_the_way = [
         block.block_id
         for candidate, block in choice.waiting
-        if waited[candidate] >= patience_s and block.age_s >= patience_s
+        if not block.leaving and waited[candidate] >= patience_s and block.age_s >= patience_s
     ]
     return choice.candidate, in_the_way
 
@@ -142,7 +150,7 @@ def cut(session: Session, account: str, key: BlockKey, settings: Settings) -> in
     )
     moved: Any = session.execute(
         sa.update(ChildOrder)
-        .where(ChildOrder.order_id == sa.any_(closing.ids_of([order_id for order_id, _ in children])))
+        .where(ChildOrder.order_id == sa.any_(array_of([order_id for order_id, _ in children])))
         .where(ChildOrder.state.in_(states.CHILD.sources("BATCHED")))
         .values(state="BATCHED", block_id=block_id, not_before=None, version=ChildOrder.version + 1)
     )

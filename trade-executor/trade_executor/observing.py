@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from common.bulk import array_of
 from common.clock import trading_date
 from common.db import Database, run_in_transaction
 from common.logging import get_logger
@@ -80,7 +81,7 @@ def _adopt(db: Database, account: str, rows: Sequence[BookOrder], settings: Sett
     with db.transaction() as session:
         nameless = session.execute(
             sa.select(BrokerOrder.attempt_id, BrokerOrder.block_id, BrokerOrder.tag).where(
-                BrokerOrder.tag == sa.any_(_texts(tagged)), BrokerOrder.broker_order_id.is_(None)
+                BrokerOrder.tag == sa.any_(array_of(tagged, sa.Text)), BrokerOrder.broker_order_id.is_(None)
             )
         ).all()
     for found in nameless:
@@ -129,7 +130,7 @@ def _record(
         attempt.broker_order_id: attempt
         for attempt in session.scalars(
             sa.select(BrokerOrder)
-            .where(BrokerOrder.broker_order_id == sa.any_(_texts(wanted)))
+            .where(BrokerOrder.broker_order_id == sa.any_(array_of(wanted, sa.Text)))
             .order_by(BrokerOrder.attempt_id)
             .with_for_update()
             .execution_options(populate_existing=True)
@@ -386,8 +387,3 @@ def _count_scan(session: Session, account: str, in_book: Mapping[str, BookOrder]
 def _older(session: Session, instant: datetime, seconds: float) -> bool:
     age = session.execute(sa.select(sa.func.extract("epoch", _now - instant))).scalar_one()
     return float(age) > seconds
-
-
-def _texts(values: Iterable[str]) -> sa.BindParameter[Any]:
-    array: Any = sa.ARRAY(sa.Text)
-    return sa.bindparam(None, list(values), type_=array, unique=True)

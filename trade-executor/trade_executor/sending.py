@@ -16,7 +16,7 @@ from common import metrics, outbox
 from common.db import Database, run_in_transaction
 from common.events import Event, OrderWorking
 from common.logging import get_logger
-from trade_executor import breaks, closing, control, counters, cutting, kill_switch, states
+from trade_executor import breaks, cancelling, closing, control, counters, cutting, kill_switch, states
 from trade_executor import outcome as verdicts
 from trade_executor.brokers.base import Acked, Broker, Outcome, PlaceRequest, Refused, Unknown
 from trade_executor.config import SERVICE, Settings
@@ -189,6 +189,10 @@ def _refuse(session: Session, block: Block, attempt: BrokerOrder, refused: Refus
     elif attempt.attempt_no >= settings.attempts_per_block:
         reason = f"The broker could not take the order after {attempt.attempt_no} attempts: {refused.message}"
         closing.end_block(session, block, closing.Close("FAILED", "broker_unreachable", reason), why=refused.code)
+    elif block.cancel_reason is not None:
+        closing.end_block(
+            session, block, cancelling.back_to_pool(block.cancel_reason), why=f"dissolved after {refused.code}"
+        )
     elif _a_child_was_cancelled(session, block.block_id):
         closing.end_block(session, block, closing.ToPool(), why=f"dissolved after {refused.code}")
     else:

@@ -297,7 +297,7 @@ class Room:
         """Take an order in, as the consumer does."""
         event = order(**changes)
         with self.db.transaction() as session:
-            intake.accept(session, event)
+            intake.accept(session, [(event, None)])
         return event.order_id
 
     def cancel(self, order_id: UUID) -> None:
