@@ -13,6 +13,7 @@ from analytics_service.desk import Desk, desk_from
 from analytics_service.rebuilding import EVENTS, rebuild
 from analytics_service.wakeup import CeleryWakeup
 from common.celery_app import declare_dead_letters, is_rabbitmq
+from common.collector import spare_what_stays
 from common.db import Database
 from common.events import sources_of
 from common.http import ServiceClient
@@ -49,6 +50,7 @@ def _worker(settings: Settings, _: Database) -> None:
     celery = tasks.make_celery(settings.celery_broker_url, desk=desk, queue=settings.celery_queue)
     if is_rabbitmq(settings.celery_broker_url):
         declare_dead_letters(celery)
+    spare_what_stays()
     celery.worker_main(
         ["worker", "--loglevel=WARNING", f"--concurrency={WORKER_CHILDREN}", "--without-gossip", "--without-mingle",
          f"--hostname={NAME}-{uuid4().hex[:8]}@%h"]

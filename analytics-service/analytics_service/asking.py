@@ -18,13 +18,12 @@ from analytics_service.figures import FOOTER, about, key_figures
 from analytics_service.pictures import charts_of
 from analytics_service.plotly_figures import figure_json
 from analytics_service.schemas_performance import Asked
-from common.auth import User, require_role
+from common.auth import User, admit
 from common.clock import DayInput
 from common.db import SessionDep
 from common.errors import NotFound, Unprocessable
 
 OPERATOR_ROLES = frozenset({"ops", "admin"})
-_operator = require_role(*OPERATOR_ROLES)
 
 Form = Literal["json", "figure", "html", "png"]
 OWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such user or portfolio, or somebody else's."}}
@@ -47,7 +46,7 @@ class ChartUnknown(Unprocessable):
     """This answer has no such chart, or has no picture yet."""
 
 
-def subject_of(
+async def subject_of(
     request: Request,
     user: User,
     user_id: Annotated[UUID | None, Query(description="Whose; default: the caller's own. Others': operators.")] = None,
@@ -57,7 +56,7 @@ def subject_of(
         return user.user_id
     if not user.roles & OPERATOR_ROLES:
         raise UserNotFound("There is no such user.")
-    _operator(request, user)  # refuses an operator without the second factor where one is mandatory
+    admit(request, user, *OPERATOR_ROLES)  # refuses an operator without the second factor where one is mandatory
     return user_id
 
 

@@ -1,15 +1,17 @@
 """Facts of portfolio-service, smallcase-service and trade-executor that the read model is built from."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from analytics_service import service
-from common.consumers import Handlers
+from common.consumers import Handlers, Together
 from common.events import BasketUpdated, CashMoved, Envelope, OrderUpdated, OrderWorking
 
 
-def order_updated(session: Session, event: OrderUpdated, _: Envelope) -> None:
-    """Book a change of an order."""
-    service.book_order(session, event)
+def orders_updated(session: Session, facts: Sequence[tuple[OrderUpdated, Envelope]]) -> None:
+    """Book changes of orders."""
+    service.book_orders(session, [event for event, _ in facts])
 
 
 def cash_moved(session: Session, event: CashMoved, _: Envelope) -> None:
@@ -17,9 +19,9 @@ def cash_moved(session: Session, event: CashMoved, _: Envelope) -> None:
     service.book_cash(session, event)
 
 
-def order_working(session: Session, event: OrderWorking, _: Envelope) -> None:
-    """Book which block an order went to the broker in."""
-    service.book_block(session, event)
+def orders_working(session: Session, facts: Sequence[tuple[OrderWorking, Envelope]]) -> None:
+    """Book which blocks orders went to the broker in."""
+    service.book_blocks(session, [event for event, _ in facts])
 
 
 def basket_updated(session: Session, event: BasketUpdated, _: Envelope) -> None:
@@ -28,8 +30,8 @@ def basket_updated(session: Session, event: BasketUpdated, _: Envelope) -> None:
 
 
 HANDLERS: Handlers = {
-    OrderUpdated: order_updated,
+    OrderUpdated: Together(orders_updated),
     CashMoved: cash_moved,
-    OrderWorking: order_working,
+    OrderWorking: Together(orders_working),
     BasketUpdated: basket_updated,
 }

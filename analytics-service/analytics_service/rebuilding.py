@@ -62,20 +62,14 @@ def _read_again(db: Database, room: str, source: OutboxSource) -> int:
 
 
 def _book_all(envelopes: Sequence[Envelope], session: Session) -> None:
-    for envelope in envelopes:
-        _book(session, envelope)
-
-
-def _book(session: Session, envelope: Envelope) -> None:
-    event = envelope.event()
-    if isinstance(event, OrderUpdated):
-        service.book_order(session, event, repair=True)
-    elif isinstance(event, CashMoved):
-        service.book_cash(session, event, repair=True)
-    elif isinstance(event, OrderWorking):
-        service.book_block(session, event)
-    elif isinstance(event, BasketUpdated):
-        service.book_basket(session, event)
+    events = [envelope.event() for envelope in envelopes]
+    service.book_orders(session, [event for event in events if isinstance(event, OrderUpdated)], repair=True)
+    service.book_blocks(session, [event for event in events if isinstance(event, OrderWorking)])
+    for event in events:
+        if isinstance(event, CashMoved):
+            service.book_cash(session, event, repair=True)
+        elif isinstance(event, BasketUpdated):
+            service.book_basket(session, event)
 
 
 def _value_all(db: Database) -> int:

@@ -17,7 +17,7 @@ from analytics_service.consumers import HANDLERS
 from analytics_service.models import CashFlow, OrderFact, Trade
 from analytics_service.summaries import user_summary
 from common.bus import LocalBus
-from common.consumers import run_consumer
+from common.consumers import Together, run_consumer
 from common.db import Database
 from common.events import CashMoved, Envelope, Event, OrderUpdated
 from common.testing import TRADING_DAY
@@ -105,10 +105,17 @@ def enveloped(event: Event) -> Envelope:
     )
 
 
-def book(session: Session, events: list[Event]) -> None:
-    for event in events:
-        envelope = enveloped(event)
-        HANDLERS[type(event)](session, envelope.event(), envelope)
+def book(session: Session, events: list[Event], *, together: int = 1) -> None:
+    """Book as batches of up to `together` messages are."""
+    for start in range(0, len(events), together):
+        batch = [enveloped(event) for event in events[start : start + together]]
+        for event_type, handler in HANDLERS.items():
+            facts = [(one.event(), one) for one in batch if one.type == event_type.type_name()]
+            if isinstance(handler, Together):
+                handler.apply(session, facts)
+            else:
+                for event, envelope in facts:
+                    handler(session, event, envelope)
 
 
 def model(session: Session) -> dict[str, list[tuple[Any, ...]]]:
@@ -120,21 +127,23 @@ def model(session: Session) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def model_of(db: Database, events: list[Event]) -> dict[str, list[tuple[Any, ...]]]:
+def model_of(db: Database, events: list[Event], *, together: int = 1) -> dict[str, list[tuple[Any, ...]]]:
     """The rows that a delivery of `events` leads to, on an empty model; nothing is kept."""
     with db.session() as session:
-        book(session, events)
+        book(session, events, together=together)
         return model(session)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=histories(), seed=st.integers(0, 2**32), repeats=st.integers(1, 3))
-def test_repeats_and_shuffles_lead_to_identical_rows(
-    db: Database, history: list[Event], seed: int, repeats: int
+@given(
+    history=histories(), seed=st.integers(0, 2**32), repeats=st.integers(1, 3), together=st.sampled_from([1, 2, 5, 100])
+)
+def test_repeats_shuffles_and_batches_lead_to_identical_rows(
+    db: Database, history: list[Event], seed: int, repeats: int, together: int
 ) -> None:
     delivered = history * repeats
     random.Random(seed).shuffle(delivered)  # noqa: S311  a repeatable order, not a secret
-    assert model_of(db, delivered) == model_of(db, history)
+    assert model_of(db, delivered, together=together) == model_of(db, history)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -67,7 +67,7 @@ class Story:
     def play(self, session: Session) -> None:
         for number, step in enumerate(self.steps):
             if isinstance(step, OrderUpdated):
-                service.book_order(session, step)
+                service.book_orders(session, [step])
             elif isinstance(step, CashMoved):
                 service.book_cash(session, step)
             elif isinstance(step, Read):

@@ -46,17 +46,17 @@ class InstrumentsNotLoaded(Unavailable):
     """The instrument file has never been loaded: whether a symbol exists is not known."""
 
 
-def _market(request: Request) -> Market:
+async def _market(request: Request) -> Market:
     market: Market = request.app.state.market
     return market
 
 
-def _source(request: Request) -> QuoteSource:
+async def _source(request: Request) -> QuoteSource:
     source: QuoteSource = request.app.state.source
     return source
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 

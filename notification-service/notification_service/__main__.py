@@ -7,6 +7,7 @@ from uuid import uuid4
 from common import catching_up
 from common.catching_up import catching_up_of
 from common.celery_app import declare_dead_letters, is_rabbitmq
+from common.collector import spare_what_stays
 from common.consumers import run_consumer
 from common.db import Database
 from common.process import authenticator_from, bus_from, identity_from, market_from, run_room, run_until_signal, serve
@@ -66,6 +67,7 @@ def _worker(settings: Settings, _: Database) -> None:
     celery = tasks.make_celery(settings.celery_broker_url, desk=desk, queue=settings.celery_queue)
     if is_rabbitmq(settings.celery_broker_url):
         declare_dead_letters(celery)
+    spare_what_stays()
     celery.worker_main(
         ["worker", "--loglevel=WARNING", f"--concurrency={WORKER_CHILDREN}", "--without-gossip", "--without-mingle",
          f"--hostname={NAME}-{uuid4().hex[:8]}@%h"]

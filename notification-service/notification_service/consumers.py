@@ -1,11 +1,12 @@
 """Facts of other rooms that people are told about."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from common.clock import Clock, SystemClock
-from common.consumers import Handlers
+from common.consumers import Handlers, Together
 from common.events import (
     BasketUpdated,
     BreakOpened,
@@ -22,7 +23,7 @@ from common.events import (
 )
 from notification_service import facts
 from notification_service.facts import Fact
-from notification_service.telling import raise_alarm, tell
+from notification_service.telling import News, raise_alarm, tell, tell_all
 
 
 def make_handlers(clock: Clock) -> Handlers:
@@ -32,8 +33,13 @@ def make_handlers(clock: Clock) -> Handlers:
         if fact is not None:
             tell(session, user_id, fact, occurred_at=event.occurred_at, now=clock.now())
 
-    def order_updated(session: Session, event: OrderUpdated, _: Envelope) -> None:
-        told(session, event.user_id, facts.order_fact(event), event)
+    def orders_updated(session: Session, messages: Sequence[tuple[OrderUpdated, Envelope]]) -> None:
+        news = [
+            News(event.user_id, fact, event.occurred_at, clock.now(), envelope.correlation_id)
+            for event, envelope in messages
+            if (fact := facts.order_fact(event)) is not None
+        ]
+        tell_all(session, news)
 
     def kyc_changed(session: Session, event: KycChanged, _: Envelope) -> None:
         told(session, event.user_id, facts.kyc_fact(event), event)
@@ -60,7 +66,7 @@ def make_handlers(clock: Clock) -> Handlers:
         raise_alarm(session, facts.break_fact(event), occurred_at=event.occurred_at, now=clock.now())
 
     return {
-        OrderUpdated: order_updated,
+        OrderUpdated: Together(orders_updated),
         KycChanged: kyc_changed,
         CashMoved: cash_moved,
         BasketUpdated: basket_updated,

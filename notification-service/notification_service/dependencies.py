@@ -10,16 +10,16 @@ from notification_service.config import Settings
 from notification_service.wakeup import Wakeup
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _sealer(request: Request) -> Sealer:
+async def _sealer(request: Request) -> Sealer:
     return contact_points.needed(request.app.state.sealer)
 
 
-def _wakeup(request: Request) -> Wakeup:
+async def _wakeup(request: Request) -> Wakeup:
     wakeup: Wakeup = request.app.state.wakeup
     return wakeup
 

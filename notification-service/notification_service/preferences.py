@@ -1,14 +1,15 @@
 """What a user wants to be told, where and when; whoever has chosen nothing has the defaults of `kinds`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from uuid import UUID
 
-from sqlalchemy import update
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from common.bulk import array_of
 from notification_service.delivery_states import Status
 from notification_service.kinds import CHOSEN_KINDS, DIGEST_KINDS, RULES, Channel, Kind
 from notification_service.models import Delivery, Preference
@@ -53,8 +54,19 @@ DEFAULTS = Preferences()
 def of_user(session: Session, user_id: UUID) -> Preferences:
     """A user's preferences."""
     row = session.get(Preference, user_id)
-    if row is None:
-        return DEFAULTS
+    return DEFAULTS if row is None else _chosen(row)
+
+
+def of_users(session: Session, user_ids: Iterable[UUID]) -> Mapping[UUID, Preferences]:
+    """The preferences of each of these users, read by one statement."""
+    found = dict.fromkeys(user_ids, DEFAULTS)
+    if found:
+        rows = session.scalars(sa.select(Preference).where(Preference.user_id == sa.any_(array_of(found))))
+        found.update({row.user_id: _chosen(row) for row in rows})
+    return found
+
+
+def _chosen(row: Preference) -> Preferences:
     quiet = QuietHours(row.quiet_start, row.quiet_end) if row.quiet_start and row.quiet_end else None
     # A kind or channel of a later release may stand in the row after going back to this one.
     channels = {
@@ -84,7 +96,7 @@ def replace(session: Session, user_id: UUID, wanted: Preferences, now: datetime)
     }
     statement = insert(Preference).values(user_id=user_id, **values)
     session.execute(statement.on_conflict_do_update(index_elements=[Preference.user_id], set_=values))
-    waiting = update(Delivery).where(
+    waiting = sa.update(Delivery).where(
         Delivery.user_id == user_id, Delivery.status == Status.QUEUED, Delivery.attempts == 0, Delivery.due_at > now
     )
     session.execute(waiting.where(~Delivery.digest).values(due_at=now))

@@ -45,6 +45,7 @@ def _environment() -> Environment:
         loader=PackageLoader("notification_service"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), disabled_extensions=("txt.j2",), default=True),
         undefined=StrictUndefined,
+        auto_reload=False,
     )
     environment.filters.update(
         rupees=indian_rupees,

@@ -9,17 +9,17 @@ from smallcase_service.desk import Desk
 from smallcase_service.optimising import Optimiser
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _optimiser(request: Request) -> Optimiser:
+async def _optimiser(request: Request) -> Optimiser:
     optimiser: Optimiser = request.app.state.optimiser
     return optimiser
 

@@ -3,7 +3,7 @@
 Everything here runs in the caller's transaction and asks nobody, under the lock of the investment's row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from common import idempotency, outbox
+from common.bulk import array_of
 from common.errors import AppError
 from common.events import BasketUpdated
 from common.logging import current_correlation_id, get_logger
@@ -243,11 +244,15 @@ def write_buys(session: Session, order_id: UUID, trades: Sequence[Trade], now: d
 # --- news of legs -----------------------------------------------------------------------------------------------------
 
 
+def legs_among(session: Session, order_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these orders are legs of baskets. Every order of the platform passes here: one statement for any number."""
+    return set(session.scalars(sa.select(BasketLeg.order_id).where(BasketLeg.order_id == sa.any_(array_of(order_ids)))))
+
+
 def apply_news(session: Session, news: OrderNews, now: datetime) -> bool:
     """Apply one version of a leg's order; older and repeated news change nothing. Answers whether the leg is ours.
 
-    Every order of the platform passes here, and a busy basket has hundreds of news: two statements for one that is on its
-    way, three for a fill in the middle.
+    A busy basket has hundreds of news: two statements for one that is on its way, three for a fill in the middle.
     """
     known = session.execute(
         sa.select(

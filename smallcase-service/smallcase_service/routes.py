@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Query, Request, Response, status
 
-from common.auth import CurrentUser, User, require_role
+from common.auth import CurrentUser, User, admit
 from common.clock import trading_date
 from common.db import SessionDep
 from common.dependencies import ClockDep, DatabaseDep, MarketDep
@@ -32,16 +32,13 @@ PATH = "/api/v1/smallcases"
 
 router = APIRouter(prefix=PATH, tags=["smallcases"])
 
-_publisher = require_role("admin")
-
-
 Limit = Annotated[int, Query(ge=1, le=service.PAGE_MAX)]
 
 
 def _may_publish(request: Request, user: CurrentUser, body: SmallcaseIn) -> None:
     # Offering a model portfolio to others needs a registration with SEBI: the operator's decision, not a user's.
     if body.visibility == "published":
-        _publisher(request, user)
+        admit(request, user, "admin")
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses={201: {"model": SmallcaseOut}})

@@ -32,7 +32,7 @@ class SignedIn:
     authenticated_at: datetime
 
 
-def get_room(request: Request) -> Room:
+async def get_room(request: Request) -> Room:
     """Dependency: the collaborators of this room."""
     room: Room = request.app.state.room
     return room
@@ -41,7 +41,7 @@ def get_room(request: Request) -> Room:
 RoomDep = Annotated[Room, Depends(get_room)]
 
 
-def get_origin(request: Request, room: RoomDep) -> Origin:
+async def get_origin(request: Request, room: RoomDep) -> Origin:
     """Dependency: address and client of the request; believes as many proxies as the settings name."""
     address = request.client.host if request.client else "unknown"
     hops = room.settings.proxy_hops
@@ -88,7 +88,7 @@ def signed_in_or_enrolling(room: RoomDep, claims: Annotated[CurrentUser, Depends
 Enrolling = Annotated[SignedIn, Depends(signed_in_or_enrolling)]
 
 
-def signed_in(room: RoomDep, caller: Enrolling) -> SignedIn:
+async def signed_in(room: RoomDep, caller: Enrolling) -> SignedIn:
     """Dependency: a live session that may act; raises MfaRequired for one that must set up its second factor first."""
     if room.must_enrol(caller.roles, caller.mfa):
         raise MfaRequired("Set up your second factor first: POST /api/v1/auth/totp/setup.")
@@ -98,7 +98,7 @@ def signed_in(room: RoomDep, caller: Enrolling) -> SignedIn:
 Member = Annotated[SignedIn, Depends(signed_in)]
 
 
-def signed_in_admin(caller: Member, _: AdminUser) -> SignedIn:
+async def signed_in_admin(caller: Member, _: AdminUser) -> SignedIn:
     """Dependency: an administrator, by the token and by the account as it is now."""
     if "admin" not in caller.roles:
         raise Forbidden("This needs the role admin.")
