@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from common.errors import AppError
 from common.market_data import MarketData
+from portfolio_service.changes import WAITING
 from portfolio_service.models import Account, UserOrder
 from portfolio_service.orders import LIVE_STATES
 from portfolio_service.portfolios import default_portfolio_id
@@ -20,6 +21,7 @@ CLIENTS = 8
 """Clients that send side by side."""
 RETRY_S = 1.0
 FAR_BPS = 280
+GIVE_UP_AGAIN_S = 20.0
 
 
 @dataclass
@@ -80,13 +82,23 @@ class Traders:
             self.scheduler.sleep(self.dice.uniform(0, 2 * pace * CLIENTS))
 
     def cancel_what_rests(self) -> None:
-        """Everybody gives up: the end of a run must not wait for the end of the day."""
+        """Everybody gives up, also what a replacement that was still waiting becomes: no run waits for the end of the day."""
+        while live := self._resting():
+            for user_id, order_id in live:
+                self._ask(lambda user_id=user_id, order_id=order_id: self.api.cancel(user_id, order_id))
+            self.scheduler.sleep(GIVE_UP_AGAIN_S)
+
+    def _resting(self) -> list[Any]:
+        """Live orders of which nobody has asked for the end, and closed ones whose replacement is still to come."""
+        resting = sa.and_(UserOrder.state.in_(LIVE_STATES), UserOrder.cancel_requested_at.is_(None))
         with self.api.db.session() as session:
-            live = session.execute(
-                sa.select(UserOrder.user_id, UserOrder.order_id).where(UserOrder.state.in_(LIVE_STATES))
-            ).all()
-        for user_id, order_id in live:
-            self._ask(lambda user_id=user_id, order_id=order_id: self.api.cancel(user_id, order_id))
+            return list(
+                session.execute(
+                    sa.select(UserOrder.user_id, UserOrder.order_id)
+                    .where(sa.or_(resting, UserOrder.replacement_state == WAITING))
+                    .order_by(UserOrder.accepted_at, UserOrder.order_id)
+                )
+            )
 
     def _submit(self, size: int) -> None:
         user_id = self.dice.choice(self.users)

@@ -39,7 +39,7 @@ NOT_ON_THE_PATH = {
     "key_rotation.rotate": "an operator's command; tested with its own room",
     "routes_broker._record_asked": "a person's login over HTTP",
     "sessions.access_token": "asked by market-data-service over HTTP",
-    "routes_orders.exit_trade": "reads a lot before an order like any other",
+    "routes_orders._bought": "reads a lot before an order like any other",
     "routes_portfolios._chosen": "reads only",
     "routes_portfolios._held": "reads only",
     "routes_portfolios._traded": "reads only",

@@ -18,7 +18,7 @@ FREEZE_S = (1.0, 300.0)
 BUS_AWAY_S = (1.0, 30.0)
 HALT_S = (5.0, 40.0)
 LOOKED_AT_AFTER_S = 20.0
-"""How long an operator takes to look at a severe break."""
+"""How long an operator takes to look at a break that somebody has to look at."""
 OPERATOR_ROUND_S = 5.0
 
 
@@ -81,7 +81,7 @@ class Disasters:
             with db.transaction() as session:
                 lost = session.scalar(
                     sa.text(
-                        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks JOIN pg_database d ON d.oid = database"
+                        "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_locks JOIN pg_database d ON d.oid = database"
                         " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
                     )
                 )
@@ -92,7 +92,7 @@ class Disasters:
 
 @dataclass
 class Operator:
-    """Two people on call: halt and resume by drill, look at severe breaks and close them, settle what is frozen."""
+    """Two people on call: halt and resume by drill, look at breaks that halt or freeze and close them, settle frozen blocks."""
 
     world: World
     dice: random.Random
@@ -150,7 +150,8 @@ class Operator:
         with self._db.transaction() as session:
             due = session.execute(
                 sa.select(ReconBreak.break_id, ReconBreak.kind, ReconBreak.key)
-                .where(ReconBreak.closed_at.is_(None), ReconBreak.severity == 1)
+                .where(ReconBreak.closed_at.is_(None))
+                .where(sa.or_(ReconBreak.severity == 1, sa.func.cardinality(ReconBreak.freezes) > 0))
                 .where(
                     ReconBreak.opened_at
                     < sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, 0, LOOKED_AT_AFTER_S)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
+from common.collector import spare_what_stays
 from common.logging import configure
 from tests.faults import run
 from tests.faults.run import Result
@@ -21,5 +22,6 @@ def play(seeds: Sequence[int], orders: int, workers: int) -> Iterator[Result]:
 def one(seed: int, orders: int) -> Result:
     """One seed in databases of its own."""
     configure("faults", "ERROR", stream=open(os.devnull, "w"))  # noqa: SIM115  lives as long as the process
+    spare_what_stays()
     with run.server() as address, run.databases(address) as urls:
         return run.run_seed(seed, orders, urls)

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 from common import consumers, idempotency, outbox
 from common.catching_up import CatchingUp
 from common.db import Database, run_in_transaction
-from common.events import REGISTRY
 from common.money import split_by_largest_remainder
 from common.outbox import RELAY_BATCH, Relay, envelope_of
 from portfolio_service import fills, postings, sweeper
 from portfolio_service.ledger import Transfer, TransferKind, clearing_account
-from portfolio_service.models import TransferRow
+from portfolio_service.models import TransferRow, UserOrder
 from portfolio_service.orders import LIVE_STATES
+from portfolio_service.portfolios import lock_trader
 from tests.faults.plans import Bug, execute
 from tests.faults.world import World
 from trade_executor import allocation, batching, cancelling
@@ -56,10 +56,10 @@ def opposite_blocks(_world: World) -> Patch:
 
 
 def hold_kept_after_a_refusal(_world: World) -> Patch:
-    def finish_close(session: Session, order: Any, clock: Any) -> None:
+    def finish_close(booking: Any, order: Any) -> None:
         if order.closing_outcome == "REJECTED":
             order.hold_transfer_id, order.hold_amount = None, 0
-        real(session, order, clock)
+        real(booking, order)
 
     real = fills._finish_close
     return mock.patch.object(fills, "_finish_close", finish_close)
@@ -69,11 +69,12 @@ def hold_released_twice(world: World) -> Patch:
     """The release of a closed order is made under a new id each time, and nothing says that a hold ends once."""
     execute(world, "portfolio_service", "DROP INDEX IF EXISTS uq_transfer_resolved_once")
 
-    def apply_closed(session: Session, event: Any, clock: Any) -> None:
-        order = fills.lock_order(session, event.order_id)
-        if order is not None and order.state not in LIVE_STATES:
-            _release_again(session, order, clock)
-        real(session, event, clock)
+    def apply_closed(session: Session, messages: Any, clock: Any) -> None:
+        for event, _ in messages:
+            order = session.get(UserOrder, event.order_id, with_for_update={"key_share": True}, populate_existing=True)
+            if order is not None and order.state not in LIVE_STATES:
+                _release_again(session, order, clock)
+        real(session, messages, clock)
 
     real = fills.apply_closed
     return mock.patch.object(fills, "apply_closed", apply_closed)
@@ -99,7 +100,7 @@ def _release_again(session: Session, order: Any, clock: Any) -> None:
         released=hold.amount,
         order_id=order.order_id,
     )
-    fills.lock_trader(session, order.user_id)
+    lock_trader(session, order.user_id)
     postings.lock_accounts(session, [account])
     postings.post(session, [void], clock.now())
 
@@ -160,14 +161,7 @@ def inbox_in_its_own_transaction(_world: World) -> Patch:
         with db.transaction() as session:
             claimed = outbox.claim(session, consumer, [envelope.id for envelope in envelopes])
         new = [envelope for envelope in envelopes if envelope.id in claimed]
-
-        def work(session: Session) -> None:
-            for envelope in new:
-                handlers[REGISTRY[envelope.type]](session, envelope.event(), envelope)
-                session.flush()
-                session.expunge_all()
-
-        run_in_transaction(db, work)
+        run_in_transaction(db, lambda session: consumers.apply(session, consumer, handlers, new))
         return len(new)
 
     return mock.patch.object(consumers, "handle", handle)

@@ -1,5 +1,6 @@
 """One seed from empty databases to a verdict, and many of them side by side."""
 
+import hashlib
 import random
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ QUIET_WITHIN_S = 3_600.0
 SETTLE_S = 60.0
 """How long everything has to be at rest: longer than catching up with what the bus lost takes."""
 CHECK_EVERY_S = 60.0
+UNREST_SHOWN = 5
 DRILL_EVERY_S = 120.0
 
 Rule = Callable[[Books, list[dict[str, Any]]], Iterator[str]]
@@ -80,6 +82,8 @@ class Result:
     quiet_s: float = 0.0
     """Virtual time from the end of the faults until nothing moved."""
     wall_s: float = 0.0
+    digest: str = ""
+    """SHA-256 over all that happened at the broker: two plays of a seed have the same."""
 
 
 @contextmanager
@@ -96,10 +100,23 @@ def databases(server: str) -> Iterator[dict[str, str]]:
             url = _with_database(server, name)
             shadow_clock(url)
             run_migrations(package, url)
+            _no_housekeeping(url)
         yield {package: _with_database(server, name) for package, name in made.items()}
     finally:
         for name in made.values():
             _execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _no_housekeeping(url: str) -> None:
+    """Vacuum and statistics come when real time wants: rows and plans would change their order from play to play."""
+    _execute(
+        url,
+        sql.SQL(
+            "DO $$ DECLARE name regclass; BEGIN"
+            " FOR name IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP"
+            " EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = false)', name); END LOOP; END $$"
+        ),
+    )
 
 
 def _execute(server: str, statement: sql.Composed) -> None:
@@ -191,8 +208,37 @@ def _end(world: World, books: Books, traders: Traders, plan: Plan, result: Resul
         result.violations.append(f"1: {stuck}")
     if not quiet:
         result.violations.append(f"1: not quiet {plan.quiet_within_s:.0f} s after the last fault")
+        result.violations.extend(f"1: {line}" for line in _unrest(books))
     result.quiet_s = world.scheduler.time.now_s - healed
     result.virtual_s = world.scheduler.time.now_s
+
+
+def _unrest(books: Books) -> Iterator[str]:
+    """What still moves, for whoever has to find out why."""
+    looks = {
+        "live order": (
+            "portfolio_service",
+            """SELECT order_id, state, tradingsymbol, side, order_type, price_paise, accepted_at, cancel_requested_at,
+            replacement_state FROM user_order WHERE state IN ('ACCEPTED', 'WORKING', 'PARTIAL') ORDER BY accepted_at""",
+        ),
+        "order with the executor": (
+            "trade_executor",
+            """SELECT order_id, state, block_id, not_before, accepted_at FROM child_order
+            WHERE state IN ('ACCEPTED', 'BATCHED') ORDER BY seq""",
+        ),
+        "attempt": (
+            "trade_executor",
+            """SELECT attempt_id, state, broker_order_id, unknown_since FROM broker_order
+            WHERE state NOT IN ('SETTLED', 'REFUSED', 'VOID', 'LOST', 'CLOSED') ORDER BY attempt_id""",
+        ),
+        "open break": (
+            "trade_executor",
+            "SELECT kind, key, freezes, opened_at FROM recon_break WHERE closed_at IS NULL ORDER BY opened_at",
+        ),
+    }
+    for what, (package, statement) in looks.items():
+        for row in books.rows(package, f"{statement} LIMIT {UNREST_SHOWN}"):
+            yield f"{what}: {', '.join(str(value) for value in row)}"
 
 
 def observers(urls: Mapping[str, str]) -> dict[str, Database]:
@@ -248,6 +294,7 @@ def _figures(result: Result, world: World, books: Books) -> None:
     def one(package: str, statement: str) -> int:
         return int(books.rows(package, statement)[0][0] or 0)
 
+    result.digest = hashlib.sha256(repr(world.engine.kernel.facts).encode()).hexdigest()
     result.orders = one("portfolio_service", "SELECT count(*) FROM user_order")
     figures = result.figures
     figures["user orders"] = result.orders

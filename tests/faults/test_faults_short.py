@@ -1,5 +1,6 @@
 """A small set of what `make faults` and `make crash-points` play at length, as the commands a person would run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,8 +27,16 @@ def play(*arguments: str) -> str:
     return done.stdout
 
 
-def test_orders_survive_a_rough_day() -> None:
-    assert "nothing lost, nothing doubled" in play("tests.faults", "--orders", "120", "--seeds", "2", "--workers", "1")
+def test_orders_survive_a_rough_day_and_a_second_play_is_the_same(tmp_path: Path) -> None:
+    first, again = tmp_path / "first.json", tmp_path / "again.json"
+    rough_day = ("tests.faults", "--orders", "120", "--workers", "1")
+    assert "nothing lost, nothing doubled" in play(*rough_day, "--seeds", "2", "--output", str(first))
+    play(*rough_day, "--seeds", "1", "--output", str(again))
+    assert digests(again)[1] == digests(first)[1] != digests(first)[2]
+
+
+def digests(output: Path) -> dict[int, str]:
+    return {result["seed"]: result["digest"] for result in json.loads(output.read_text())["results"]}
 
 
 def test_a_process_may_die_anywhere_in_the_life_of_an_order() -> None:

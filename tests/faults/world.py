@@ -16,6 +16,7 @@ from unittest import mock
 
 import dateutil.parser
 import kiteconnect.connect
+import psycopg2
 from psycopg2 import Error as PostgresError
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -64,6 +65,7 @@ RESTART_S = (0.5, 8.0)
 BROKER_STEP_S = 0.5
 LOCK_WAIT_S = 3.0
 LOCK_POLL_S = 0.05
+GONE_WITHIN_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Process:
             if actor is not self.world.scheduler.current():
                 self.world.scheduler.kill(actor)
         self.db.dispose()
+        _await_gone(self.url, self.name)
         if not self.world.ending:
             pause = self.world.scheduler.dice.uniform(*RESTART_S)
             self.world.scheduler.spawn(f"{self.name}/restart", self.start, delay_s=pause)
@@ -221,8 +224,8 @@ class World:
         self.bus.down_until = 0.0
         self.engine.faults.calm()
 
-    def _plain_database(self, url: str) -> Database:
-        db = Database(url, pool_size=2, application_name="faults")
+    def _plain_database(self, url: str, name: str = "faults") -> Database:
+        db = Database(url, pool_size=2, application_name=name)
         # A fault must show where it happens, not be mended by a ping at the next checkout.
         db.engine.pool._pre_ping = False
         self.scheduler.time.watch(db)
@@ -231,7 +234,7 @@ class World:
 
     def database(self, url: str, name: str) -> Database:
         """A pool whose transactions are points and know virtual time."""
-        db = self._plain_database(url)
+        db = self._plain_database(url, name)
         self.points.watch(db)
         _ring_after_commit(db, lambda: self._wake_relays(url))
         return db
@@ -440,6 +443,22 @@ class Endless(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         self._scheduler.sleep(timeout or 0.0)
         return False
+
+
+def _await_gone(url: str, name: str) -> None:
+    """Until the server has let go of a dead process's connections and their locks: otherwise it is a matter of real time
+    whether its twin gets a lock."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()",
+                (GONE_WITHIN_MS, name),
+            )
+    finally:
+        connection.close()
 
 
 def _remember_notify(session: Any) -> None:

@@ -30,7 +30,6 @@ def quiet_log() -> Iterator[None]:
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        cache_logger_on_first_use=False,
     )
     yield
     structlog.configure(**before)

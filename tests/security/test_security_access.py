@@ -25,7 +25,7 @@ from tests.security.rules import FOREIGN_IDS, OUTBOX_READERS, PAGES, ROOM_RULES,
 
 TOLD = (Access.ADMIN, Access.OPS, Access.SERVICE)
 """Whoever is permitted here is meant to see other people's things."""
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

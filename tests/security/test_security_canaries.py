@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import structlog
 from httpx import Response
 
 from api_gateway import routing
@@ -48,19 +47,13 @@ class Canaries:
 @pytest.fixture
 def log_lines(house: House) -> Iterator[io.StringIO]:
     """Everything this process logs at level DEBUG, as a room's process writes it."""
-    root, before = logging.getLogger(), structlog.get_config()
-    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     saras_logging.configure("the platform", "DEBUG", stream=stream)
-    structlog.configure(cache_logger_on_first_use=False)
     # The client of these tests, not a part of the platform.
     client = logging.getLogger("httpx2")
     client.setLevel(logging.WARNING)
     yield stream
     client.setLevel(logging.NOTSET)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**before)
 
 
 def live_a_day(house: House, canaries: Canaries) -> Person:
