@@ -10,7 +10,7 @@ SCANNED := common/common $(PACKAGES)
 PROJECTS := $(wildcard $(addsuffix /pyproject.toml,$(ROOMS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults crash-points planted baselines bench bench-compare lint types fmt check chaos security lock clean images up down compose-trial manifests manifests-check image-scan \
+.PHONY: help setup run demo test faults crash-points planted baselines bench bench-compare lint types fmt check chaos security lock clean images up down compose-trial manifests manifests-check monitoring-check image-scan \
         image-push deploy rollback smoke
 
 help: ## list the targets
@@ -41,7 +41,7 @@ demo: $(STAMP) ## 50 users trade through the gateway, then the books are checked
 	$(BIN)/python -m scripts.demo
 
 test: $(STAMP) ## all tests, in parallel
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 lint: $(STAMP) ## linter, formatter, import contract
 	$(BIN)/ruff check .
@@ -118,6 +118,9 @@ manifests: $(TOOLS)/.installed ## render k8s/base and k8s/overlays from the char
 
 manifests-check: $(STAMP) $(TOOLS)/.installed ## schemas of two Kubernetes versions, linter, own rules, chart and kustomize alike
 	SARAS_MANIFEST_TOOLS=required $(BIN)/python -m pytest -q tests/manifests
+
+monitoring-check: $(STAMP) ## alert rules, their unit tests and configurations by promtool and amtool (Debian: prometheus, prometheus-alertmanager)
+	SARAS_MONITORING_TOOLS=required $(BIN)/python -m pytest -q tests/monitoring
 
 ENVIRONMENT ?= staging
 NAMESPACE ?= $(if $(filter production,$(ENVIRONMENT)),saras,saras-$(ENVIRONMENT))

@@ -1,7 +1,9 @@
 """What surrounds the rooms in containers agrees with the code: recipes, processes, addresses, queues, rules, dashboards."""
 
+import itertools
 import json
 import re
+import shlex
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -13,10 +15,11 @@ from typer.testing import CliRunner
 
 from common.events import REGISTRY
 from common.queues import EXCHANGE, dead_arguments, dead_queue, work_arguments
-from scripts import container_secrets, dashboards, dockerfiles
+from scripts import container_secrets, dashboards, dockerfiles, saras
 from scripts.embedded_environment import PREFIXES
 from scripts.settings_reference import ROOMS as SETTINGS
 from scripts.settings_reference import all_variables
+from tests.compose.runbooks import Step, steps
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -174,6 +177,19 @@ def test_every_alert_has_a_test_and_a_runbook() -> None:
             assert f"{name} fires" in tests, name
             assert f"{name} is silent" in tests, name
             assert (ROOT / "docs/runbooks" / f"{name}.md").exists(), name
+
+
+@pytest.mark.parametrize("step", list(steps()), ids=lambda step: f"{step.page}: {step.text[:60]}")
+def test_every_command_of_a_runbook_names_what_exists(step: Step) -> None:
+    words = shlex.split(step.shell)
+    if step.saras is not None:
+        command = list(itertools.takewhile(lambda word: not word.startswith("-"), words[1:]))
+        assert CliRunner().invoke(saras.build(command), [*command, "--help"]).exit_code == 0
+        return
+    asked = itertools.takewhile(lambda word: word not in ("|", "python", "psql"), words[3:])
+    names = [word.partition("=")[0] for word in asked if not word.startswith("-") and not word.isdigit()]
+    assert set(names) <= SERVICES.keys()
+    assert names or words[2] == "ps"
 
 
 def test_secrets_are_made_once_and_one_folder_knows_only_its_own(tmp_path: Path) -> None:

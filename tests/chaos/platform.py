@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from common.db import Database
-from scripts.embedded_environment import PREFIXES, ROOMS, prepare
+from scripts.embedded_environment import PREFIXES, ROOMS, variables
 from scripts.embedded_servers import DATABASES
 from tests.chaos.keeper import Keeper
 from tests.chaos.processes import Spec, Supervisor
@@ -34,7 +34,7 @@ TWICE = {
 ONCE = {"user-service": ("relay",), "market-data-service": ("loop",)}
 ON_THE_BUS = frozenset({"consume", "worker"})
 """Commands that are connected to the message broker all the time; a relay connects with its first message."""
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,13 @@ def started(
     tell: Callable[..., None],
     copies: int = 2,
     counts: Mapping[str, int] = MappingProxyType({}),
+    proxied: bool = True,
+    niceness: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[Platform]:
     """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends.
 
     `copies` of every process that may run more than once; `counts` says otherwise for some ("trade-executor.worker": 4).
+    Without `proxied` the rooms reach the servers directly, and nothing can be cut. `niceness` of rooms that give way.
     """
     (directory / "logs").mkdir()
     with ExitStack() as stack:
@@ -96,8 +99,9 @@ def started(
         cache.start()
         rabbit.create()
         simulator_port = free_port()
-        ports = Ports(free_port(), free_port(), free_port())
-        proxies = Proxies({ports.postgres: postgres.port, ports.rabbit: rabbit.port, ports.simulator: simulator_port})
+        servers = Ports(postgres.port, rabbit.port, simulator_port)
+        ports = Ports(free_port(), free_port(), free_port()) if proxied else servers
+        proxies = Proxies(dict(zip(astuple(ports), astuple(servers), strict=True)) if proxied else {})
         stack.callback(proxies.stop)
         addresses = {room: f"http://127.0.0.1:{free_port()}" for room in ROOMS}
         environ = _environ(directory, postgres, cache, addresses, ports, simulator_port, seed) | settings
@@ -105,7 +109,7 @@ def started(
         passwords = _operators(postgres)
         supervisor = Supervisor(directory, tell, keeper.watch)
         stack.callback(supervisor.stop)
-        supervisor.start(_specs(environ, addresses, ports, simulator_port, copies, counts))
+        supervisor.start(_specs(environ, addresses, ports, simulator_port, copies, counts, niceness))
         _await_work(supervisor)
         yield Platform(
             directory, postgres, rabbit, cache, proxies, ports, supervisor,
@@ -132,14 +136,13 @@ def _environ(
 ) -> dict[str, str]:
     """The settings of all rooms; those of the shell that started the run do not count."""
     ours = (*PREFIXES.values(), "KITE_SIM_")
-    for name in [name for name in os.environ if name.startswith(ours)]:
-        del os.environ[name]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     databases = {room: postgres.url(name, user=name, port=ports.postgres) for room, name in DATABASES.items()}
-    prepare(directory, databases=databases, cache_url=cache.url, addresses=addresses)
     broker = Rabbit.url_at(ports.rabbit)
     (directory / "simulator").mkdir()
     return {
-        **os.environ,
+        **inherited,
+        **variables(directory, databases=databases, cache_url=cache.url, addresses=addresses),
         **{f"{PREFIXES[room]}PORT": address.rpartition(":")[2] for room, address in addresses.items()},
         "PYTHONUNBUFFERED": "1",
         "BUS_URL": broker,
@@ -190,6 +193,7 @@ def _specs(
     simulator_port: int,
     twins: int,
     counts: Mapping[str, int],
+    niceness: Mapping[str, int],
 ) -> list[Spec]:
     specs = [
         Spec(
@@ -201,13 +205,14 @@ def _specs(
         package = room.replace("-", "_")
         # The gateway is ready when all rooms are; its own health is the process alone.
         path = "/health" if room == "api-gateway" else "/health/ready"
-        specs.append(Spec(f"{room}.api", package, "api", environ, health_url=f"{addresses[room]}{path}"))
+        nice = niceness.get(room, 0)
+        specs.append(Spec(f"{room}.api", package, "api", environ, health_url=f"{addresses[room]}{path}", niceness=nice))
         copies = dict.fromkeys(TWICE.get(room, ()), twins) | dict.fromkeys(ONCE.get(room, ()), 1)
         for command, usual in copies.items():
             # A consumer and a worker's children open the database with their first message.
             needs = (ports.rabbit,) if command in ON_THE_BUS else (ports.postgres,)
             specs += [
-                Spec(f"{room}.{command}-{number + 1}", package, command, environ, needs=needs)
+                Spec(f"{room}.{command}-{number + 1}", package, command, environ, needs=needs, niceness=nice)
                 for number in range(counts.get(f"{room}.{command}", usual))
             ]
     return specs

@@ -33,6 +33,7 @@ class Spec:
     """Asked to tell when the process works again; one without waits for its connections instead."""
     needs: tuple[int, ...] = ()
     """Loopback ports it is connected to when it works."""
+    niceness: int = 0
 
 
 @dataclass
@@ -188,6 +189,8 @@ class Supervisor:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self._watch_over(running.process.pid)
+        if spec.niceness:
+            os.setpriority(os.PRIO_PROCESS, running.process.pid, spec.niceness)
         running.started_at = time.monotonic()
         running.starts += 1
         if running.recovery is not None:

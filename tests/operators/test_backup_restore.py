@@ -13,9 +13,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psycopg2
 import pytest
+from psycopg2 import sql
+from sqlalchemy.engine import make_url
 
 from common.testing import eventually
+from scripts.backup.restoring import own_server
 from tests.operators.conftest import Saras
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -73,6 +77,23 @@ def counts(saras: Saras) -> Counter[str]:
 def copied(backup: Path, to: Path) -> Path:
     shutil.copytree(backup, to / backup.name)
     return to / backup.name
+
+
+@contextmanager
+def verifier(server: str) -> Iterator[str]:
+    """The URL of a role of its own on a server; gone afterwards."""
+    name, password = f"saras_verify_{uuid4().hex[:8]}", secrets.token_hex(16)
+    role = sql.Identifier(name)
+    connection = psycopg2.connect(server)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(role, sql.Literal(password)))
+        try:
+            url = make_url(server).set(username=name, password=password, database="postgres")
+            yield url.render_as_string(hide_password=False)
+        finally:
+            cursor.execute(sql.SQL("DROP ROLE {}").format(role))
+            connection.close()
 
 
 def test_everything_comes_back_and_orders_in_flight_end(saras: Saras, tmp_path: Path) -> None:
@@ -137,3 +158,15 @@ def test_everything_comes_back_and_orders_in_flight_end(saras: Saras, tmp_path: 
     # A backup of the restored platform is as sound as the first.
     saras.done("backup", "create")
     assert saras.done("backup", "verify")["ok"]
+    # Also on a server that is named, by a role that may make databases and nothing else.
+    with own_server(tmp_path) as server, verifier(server) as url:
+        named = Saras(saras.directory, saras.port, {**saras.environ, "SARAS_VERIFY_SERVER": url})
+        assert named.done("backup", "verify")["ok"]
+        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_database JOIN pg_roles ON datdba = pg_roles.oid WHERE rolname = user"
+            )
+            assert cursor.fetchone() == (0,)
+        connection.close()
+    gone = {**saras.environ, "SARAS_VERIFY_SERVER": url}
+    assert Saras(saras.directory, saras.port, gone).run("backup", "verify")[0] == 3

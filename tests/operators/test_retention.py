@@ -51,6 +51,7 @@ def say(db: Database, age_days: float, *, sent: bool = True) -> UUID:
     event = CashMoved(user_id=uuid4(), portfolio_id=uuid4(), kind="TOPUP", amount_paise=1, transfer_id=uuid4())
     with db.transaction() as session:
         message_id = record(session, event, source=SOURCE, aggregate_id="x")
+    with db.transaction() as session:
         at = days(age_days)
         session.execute(
             sa.update(outbox)
