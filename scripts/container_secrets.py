@@ -26,6 +26,8 @@ from user_service.keys import ensure_master_secret, ensure_signing_key
 
 VIRTUAL_HOST = "saras"
 MONITOR = "saras_monitor"
+VERIFY = "saras_verify"
+"""The role in whose databases backups are proved; it may make databases and open no room's."""
 SIMULATOR = "kite-simulator"
 CELERY_QUEUES: Mapping[str, str] = {
     room: settings.model_fields["celery_queue"].default
@@ -48,7 +50,7 @@ def main(directory: Annotated[Path, typer.Argument(help="Where the folders are; 
 def make(directory: Path) -> None:
     """Fill one folder per container."""
     authority = directory / "authority"
-    password = {name: _password(authority, name) for name in (*DATABASES.values(), MONITOR, "postgres")}
+    password = {name: _password(authority, name) for name in (*DATABASES.values(), MONITOR, VERIFY, "postgres")}
     on_bus = {room: _password(authority, f"rabbitmq-{room}") for room in (*DATABASES, "operator")}
     for room, values in _rooms(authority, password, on_bus).items():
         _write(directory / room, values)
@@ -92,7 +94,12 @@ def _rooms(authority: Path, password: Mapping[str, str], on_bus: Mapping[str, st
 
 def _postgres(password: Mapping[str, str]) -> dict[str, str]:
     owners = "".join(f"{name} {password[name]}\n" for name in DATABASES.values())
-    return {"admin_password": password["postgres"], "databases": owners, "monitor": password[MONITOR]}
+    return {
+        "admin_password": password["postgres"],
+        "databases": owners,
+        "monitor": password[MONITOR],
+        "verify": password[VERIFY],
+    }
 
 
 def _operator(authority: Path, password: Mapping[str, str], on_bus: Mapping[str, str]) -> dict[str, str]:
@@ -103,11 +110,12 @@ def _operator(authority: Path, password: Mapping[str, str], on_bus: Mapping[str,
         **urls,
         "bus_url": _bus_url("operator", on_bus["operator"]),
         "saras_backup_key": ensure_secret(authority / "backup.key"),
+        "saras_verify_server": _database_url(VERIFY, password[VERIFY], database="postgres"),
     }
 
 
-def _database_url(name: str, password: str) -> str:
-    return f"postgresql://{name}:{password}@postgres:5432/{name}"
+def _database_url(name: str, password: str, database: str | None = None) -> str:
+    return f"postgresql://{name}:{password}@postgres:5432/{database or name}"
 
 
 def _bus_url(user: str, password: str) -> str:

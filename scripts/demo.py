@@ -37,6 +37,8 @@ SHARES = (
 )  # fmt: skip
 FUNDS_RUPEES = "500000.00"
 START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 120.0
+"""A busy platform finishes what it has begun, and its servers write what they hold."""
 SETTLE_TIMEOUT_S = 300.0
 CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED", "FAILED"})
 HTTP_LIMITS = httpx.Limits(max_connections=60, max_keepalive_connections=60)
@@ -114,7 +116,7 @@ def platform() -> Iterator[str]:
         yield found.gateway_url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(STOP_TIMEOUT_S)
 
 
 async def run(gateway: str, users: int, orders: int, seed: int, check: bool) -> bool:

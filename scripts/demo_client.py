@@ -13,7 +13,7 @@ TIMEOUT_S = 30.0
 RETRY_PAUSE_S = 0.25
 RETRIES_MAX = 240
 """Long enough to live through a restart of the platform; every repeated POST carries its first Idempotency-Key."""
-RETRIED = (429, 503, 504)
+RETRIED = (429, 502, 503, 504)
 """Answers after which the same request may be sent again; it carries the same key, so it acts once."""
 POLL_S = 1.0
 

@@ -22,13 +22,18 @@ ROOMS = tuple(PREFIXES)
 SIMULATOR_API_KEY = "saras-dev"
 
 
+def variables(
+    directory: Path, *, databases: Mapping[str, str], cache_url: str, addresses: Mapping[str, str]
+) -> dict[str, str]:
+    """The settings by name; keys and secrets are made where missing."""
+    shared = _shared(directory / "secrets", cache_url, addresses)
+    return {**shared, **_of_rooms(directory, databases, addresses["api-gateway"])}
+
+
 def prepare(directory: Path, *, databases: Mapping[str, str], cache_url: str, addresses: Mapping[str, str]) -> None:
-    """Make keys and secrets where missing and fill this process's environment; what is set already wins."""
-    keys = directory / "secrets"
-    for name, value in {
-        **_shared(keys, cache_url, addresses),
-        **_of_rooms(directory, databases, addresses["api-gateway"]),
-    }.items():
+    """Fill this process's environment; what is set already wins."""
+    given = variables(directory, databases=databases, cache_url=cache_url, addresses=addresses)
+    for name, value in given.items():
         os.environ.setdefault(name, value)
     # The port that was really taken, also when the operator asked for any free one.
     os.environ["GATEWAY_PORT"] = addresses["api-gateway"].rpartition(":")[2]

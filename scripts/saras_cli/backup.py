@@ -112,7 +112,7 @@ def verify(
     directory: Dir = None,
     server: Annotated[
         str | None,
-        typer.Option(help="URL of a PostgreSQL server that may be used for scratch databases; default: an own."),
+        typer.Option(help="URL of a server for scratch databases; default: SARAS_VERIFY_SERVER, or one of its own."),
     ] = None,
     scratch: Annotated[Path | None, typer.Option(help="Folder for the own server's files.")] = None,
     as_json: AsJson = False,
@@ -123,6 +123,8 @@ def verify(
     """
     settings = OperatorSettings.load()
     folder, made, master = _opened(which, directory, settings)
+    if server is None and settings.verify_server is not None:
+        server = settings.verify_server.get_secret_value()
     started = time.monotonic()
     with _failures(), _working(quiet=as_json) as tell:
         tell("checking files")

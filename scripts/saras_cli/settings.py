@@ -27,6 +27,8 @@ class OperatorSettings(BaseSettings):
     backup_key: SecretStr | None = None
     """Base64 of at least 32 bytes; `backup_key_file` names a file with the same."""
     backup_key_file: Path | None = None
+    verify_server: SecretStr | None = None
+    """URL of a PostgreSQL server whose role may make databases, for `backup verify`; default: one of its own."""
 
     @classmethod
     def load(cls) -> "OperatorSettings":
