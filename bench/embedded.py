@@ -16,8 +16,9 @@ from bench import orders, reach
 from bench.figures import Figure
 from bench.stage import UNLIMITED, sign_up
 from bench.wire import run_load
+from common.testing_ports import free_port
 from scripts.platform_state import DATA_DIRECTORY_VARIABLE, Running, running_platform
-from tests.chaos.servers import free_port, query
+from tests.chaos.servers import query
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0

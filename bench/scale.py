@@ -18,8 +18,9 @@ from bench.drain import drain
 from bench.figures import Figure
 from bench.stage import Stage, stage
 from bench.wire import run_load
+from common.testing_ports import free_port
 from tests.chaos.processes import Spec
-from tests.chaos.servers import free_port, query, wait_for
+from tests.chaos.servers import query, wait_for
 
 ROOM = "portfolio-service"
 WORKERS = (1, 2, 4)

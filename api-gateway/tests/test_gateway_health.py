@@ -15,6 +15,7 @@ from api_gateway.config import Settings
 from api_gateway.routing import ROOMS
 from common.config import InvalidSettings
 from common.testing import TestKeys, eventually
+from common.testing_ports import free_port
 
 if TYPE_CHECKING:
     from conftest import Door, Start
@@ -119,7 +120,7 @@ def test_the_process_serves_and_stops(keys: TestKeys, tmp_path: Path) -> None:
     key = tmp_path / "gateway.pem"
     key.write_text(keys.service_pem)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    port = _free_port()
+    port = free_port()
     settings = {
         "GATEWAY_PORT": str(port),
         "GATEWAY_SERVICE_KEY_FILE": str(key),
@@ -158,11 +159,3 @@ def _answers(url: str) -> bool:
         return httpx.get(url, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -19,8 +19,8 @@ from common.events import Envelope, OrderCancelRequested, UserRegistered
 from common.queues import EXCHANGE
 from common.rabbit import RabbitBus
 from common.testing import eventually
+from common.testing_ports import free_port
 from tests.chaos.proxies import Proxies
-from tests.chaos.servers import free_port
 
 QUICK_S = 0.3
 

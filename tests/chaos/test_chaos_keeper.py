@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from common.testing import eventually
+from common.testing_ports import free_port
 from tests.chaos.keeper import Keeper
 from tests.chaos.proxies import Proxies
-from tests.chaos.servers import free_port
 
 LONG_S = "120"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.db import Database
-from tests.chaos.servers import free_port
+from common.testing_ports import free_port
 from tests.manifests import start
 from tests.manifests.objects import built, chart_values, find, of_kind, room
 from tests.manifests.rules import PROBES

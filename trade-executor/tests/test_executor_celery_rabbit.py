@@ -25,10 +25,10 @@ from common.clock import SystemClock
 from common.db import Database
 from common.queues import dead_queue
 from common.testing import TestKeys, eventually
+from common.testing_ports import free_port
 from kite_simulator.config import Settings as SimulatorSettings
 from kite_simulator.server import SimulatorServer
 from tests.chaos.proxies import Proxies
-from tests.chaos.servers import free_port
 from trade_executor import tasks, wakeup
 from trade_executor.desk import Desk
 from trade_executor.models import BrokerOrder, Fill
