@@ -22,8 +22,15 @@ from rich.table import Table
 from bench.figures import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURING = ("bench", "tests/chaos")
-"""What measures: taken from this tree for both."""
+MEASURING = (
+    "bench",
+    "tests/chaos",
+    "common/common/testing_ports.py",
+    "scripts/demo_client.py",
+    "scripts/embedded_environment.py",
+    "scripts/embedded_servers.py",
+)
+"""What measures, and what starts the rooms for it: taken from this tree for both."""
 
 console = Console(width=150)
 
@@ -37,6 +44,9 @@ def checked_out(base: str) -> Iterator[Path]:
         try:
             for name in MEASURING:
                 source, target = ROOT / name, tree / name
+                if source.is_file():
+                    shutil.copyfile(source, target)
+                    continue
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             subprocess.run(["make", "setup"], cwd=tree, check=True, stdout=subprocess.DEVNULL)
