@@ -22,6 +22,7 @@ HEALTHY_TIMEOUT_S = 120.0
 POLL_S = 0.5
 PAUSE_S = 3.0
 FINAL_TIMEOUT_S = 600.0
+"""From the last order to the verdict."""
 STANDING = "{{.State.Status}} {{with .State.Health}}{{.Status}}{{end}}"
 NOT_KILLED = frozenset({"tests", "operator"})
 
@@ -61,7 +62,8 @@ def main(
         back[service] = kill(name)
         console.print(f"{service}: healthy again after {back[service]} s")
         time.sleep(PAUSE_S)
-    said, _ = orders.communicate(timeout=FINAL_TIMEOUT_S)
+    still_s = max(0.0, deadline - time.monotonic())
+    said, _ = orders.communicate(timeout=still_s + FINAL_TIMEOUT_S)
     console.print(said, highlight=False, markup=False)
     report(back)
     if not keep:
