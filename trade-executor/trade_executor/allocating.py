@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from common import metrics, outbox
-from common.bulk import given as given_rows
-from common.bulk import insertion, recordset
+from common.bulk import array_of, insert_rows
 from common.clock import trading_date
 from common.db import Database, run_in_transaction
 from common.events import Event, OrderAllocated, OrderClosed
@@ -24,28 +23,17 @@ log = get_logger(__name__)
 
 ALLOCATION_NAMESPACE = UUID("6f1d3f0e-7a44-5c1e-9d8e-0b2f5a3c9e71")
 BLOCKS_PER_SWEEP = 1_000
-_ALLOCATED = ("allocation_id", "block_id", "round_no", "order_id", "quantity", "amount_paise", "executed_at")
 Taken = Mapping[int, tuple[int, int]]
 """Shares and paise by fill that are not the block's."""
 
 
 class Given(NamedTuple):
-    """What one order gets in a round: shares and their cost or proceeds in paise. `child` is the locked order before it."""
+    """What one order gets in a round: shares and their cost or proceeds in paise."""
 
     child: Any
     quantity: int
     amount_paise: int
     allocation_id: UUID
-
-    @property
-    def filled_quantity(self) -> int:
-        """Of the order, after the round."""
-        return int(self.child.filled_quantity + self.quantity)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the order has all that it asked for."""
-        return self.filled_quantity == self.child.asked
 
 
 def allocation_id(block_id: UUID, round_no: int, order_id: UUID) -> UUID:
@@ -111,9 +99,6 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
             BlockChild.allocated_quantity,
             ChildOrder.user_id,
             ChildOrder.correlation_id,
-            ChildOrder.quantity.label("asked"),
-            ChildOrder.filled_quantity,
-            ChildOrder.amount_paise,
         )
         .join(ChildOrder, ChildOrder.order_id == BlockChild.order_id)
         .where(BlockChild.block_id == block.block_id)
@@ -153,10 +138,10 @@ def _run_round(session: Session, block: Block, fills: Sequence[Fill], taken: Tak
 
 def _book(session: Session, block: Block, given: Sequence[Given], executed_at: datetime) -> None:
     """Write a round: allocation rows, the orders' totals and states, and the events that tell of both."""
-    if not given:
-        return
-    # One text with the round's rows, which all three statements read.
-    rows = given_rows(
+    order_ids = [one.child.order_id for one in given]
+    insert_rows(
+        session,
+        Allocation,
         [
             {
                 "allocation_id": one.allocation_id,
@@ -168,19 +153,26 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
                 "executed_at": executed_at,
             }
             for one in given
-        ]
+        ],
     )
-    table = cast(sa.Table, Allocation.__table__)
-    session.execute(insertion(table, _ALLOCATED), rows)
-    new = recordset(table, ("order_id", "quantity", "amount_paise"))
-    in_block = (
+    new = (
+        sa.func.unnest(
+            array_of(order_ids),
+            array_of((one.quantity for one in given), sa.BigInteger),
+            array_of((one.amount_paise for one in given), sa.BigInteger),
+        )
+        .table_valued("order_id", "quantity", "amount_paise", name="new")
+        .render_derived()
+    )
+    session.execute(
         sa.update(BlockChild)
         .where(BlockChild.block_id == block.block_id, BlockChild.order_id == new.c.order_id)
         .values(allocated_quantity=BlockChild.allocated_quantity + new.c.quantity)
+        .execution_options(synchronize_session=False)
     )
     filled = ChildOrder.filled_quantity + new.c.quantity
     full = filled == ChildOrder.quantity
-    to_orders = (
+    rows = session.execute(
         sa.update(ChildOrder)
         .where(ChildOrder.order_id == new.c.order_id, ChildOrder.block_id == block.block_id)
         .where(ChildOrder.state.in_(states.CHILD.sources("PARTIAL")))
@@ -192,29 +184,35 @@ def _book(session: Session, block: Block, given: Sequence[Given], executed_at: d
             closed_at=sa.case((full, sa.func.clock_timestamp()), else_=sa.null()),
             version=ChildOrder.version + 1,
         )
-    )
-    for statement in (in_block, to_orders):
-        changed: Any = session.execute(statement.execution_options(synchronize_session=False), rows)
-        if changed.rowcount != len(given):
-            raise states.IllegalTransition("shares for an order that is no longer in its block")
-    _tell(session, block, given, executed_at)
+        .returning(ChildOrder.order_id, ChildOrder.state, ChildOrder.filled_quantity, ChildOrder.amount_paise)
+        .execution_options(synchronize_session=False)
+    ).all()
+    if len(rows) != len(given):
+        raise states.IllegalTransition("shares for an order that is no longer in its block")
+    totals = {row.order_id: row for row in rows}
+    _tell(session, block, given, totals, executed_at)
 
 
-def _tell(session: Session, block: Block, given: Sequence[Given], executed_at: datetime) -> None:
+def _tell(
+    session: Session,
+    block: Block,
+    given: Sequence[Given],
+    totals: dict[UUID, Any],
+    executed_at: datetime,
+) -> None:
     events: list[tuple[Event, object, str | None]] = []
-    full = 0
-    for one in given:
-        child, total_paise = one.child, one.child.amount_paise + one.amount_paise
+    for child, quantity, amount_paise, name in given:
+        total = totals[child.order_id]
         allocated = OrderAllocated(
-            allocation_id=one.allocation_id,
+            allocation_id=name,
             order_id=child.order_id,
             user_id=child.user_id,
             block_id=block.block_id,
             round_no=block.round_no,
-            quantity=one.quantity,
-            amount_paise=one.amount_paise,
-            cumulative_quantity=one.filled_quantity,
-            cumulative_amount_paise=total_paise,
+            quantity=quantity,
+            amount_paise=amount_paise,
+            cumulative_quantity=total.filled_quantity,
+            cumulative_amount_paise=total.amount_paise,
             executed_at=executed_at,
             trading_date=trading_date(executed_at),
             exchange=block.exchange,
@@ -223,18 +221,17 @@ def _tell(session: Session, block: Block, given: Sequence[Given], executed_at: d
             product=block.product,
         )
         events.append((allocated, child.order_id, child.correlation_id))
-        if one.is_full:
-            full += 1
+        if total.state == "FILLED":
             closed = OrderClosed(
                 order_id=child.order_id,
                 user_id=child.user_id,
                 outcome="FILLED",
-                filled_quantity=one.filled_quantity,
-                amount_paise=total_paise,
+                filled_quantity=total.filled_quantity,
+                amount_paise=total.amount_paise,
             )
             events.append((closed, child.order_id, child.correlation_id))
     outbox.record_many(session, events, source=SERVICE)
-    metrics.orders_total.labels(SERVICE, "FILLED").inc(full)
+    metrics.orders_total.labels(SERVICE, "FILLED").inc(sum(1 for row in totals.values() if row.state == "FILLED"))
 
 
 def _settle(session: Session, block: Block) -> None:
