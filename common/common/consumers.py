@@ -94,14 +94,14 @@ def apply(session: Session, consumer: str, handlers: Handlers, envelopes: Iterab
             for envelope in group:
                 with bound(correlation_id=envelope.correlation_id, service=consumer):
                     handler(session, envelope.event(), envelope)
-                _forget(session)
+                forget_loaded(session)
         elif group:
             with bound(service=consumer):
                 handler.apply(session, [(envelope.event(), envelope) for envelope in group])
-            _forget(session)
+            forget_loaded(session)
 
 
-def _forget(session: Session) -> None:
+def forget_loaded(session: Session) -> None:
     """The next handler reads rows as they are now, never objects that one before it has loaded."""
     session.flush()
     session.expunge_all()

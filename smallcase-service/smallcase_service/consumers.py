@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from common.clock import Clock, SystemClock
-from common.consumers import Handlers, Together
+from common.consumers import Handlers, Together, forget_loaded
 from common.events import Envelope, OrderUpdated
 from common.logging import bound
 from smallcase_service import outcomes
@@ -22,9 +22,7 @@ def make_handlers(clock: Clock) -> Handlers:
             if event.order_id in legs:
                 with bound(correlation_id=envelope.correlation_id):
                     outcomes.apply_news(session, news_of(event), clock.now())
-                # As between messages that are handled one by one: rows are read as they are now.
-                session.flush()
-                session.expunge_all()
+                forget_loaded(session)
 
     return {OrderUpdated: Together(orders_updated)}
 
