@@ -16,17 +16,24 @@ from common.testing import eventually
 from tests.chaos.servers import NotInstalled, Rabbit
 
 
+pytestmark = pytest.mark.timeout(900)
+SOON_S = 120
+"""Longer than anything here takes on a machine that does much else."""
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     directory: Path = tmp_path_factory.mktemp("broker")
     (directory / "logs").mkdir()
     try:
         found = Rabbit(directory, lambda _: None)
-        found.create()
     except NotInstalled as error:
         pytest.skip(str(error))
-    yield found
-    found.stop()
+    try:
+        found.create()
+        yield found
+    finally:
+        found.stop()
 
 
 def messages(count: int) -> list[Envelope]:
@@ -69,19 +76,19 @@ def test_a_killed_broker_costs_time_and_no_confirmed_message(node: Rabbit, monke
     consuming.start()
     publishing.start()
     try:
-        eventually(lambda: len(seen) > 200, timeout=30)
+        eventually(lambda: len(seen) > 200, timeout=SOON_S)
         node.kill()
-        eventually(lambda: outages > 0, timeout=30)
+        eventually(lambda: outages > 0, timeout=SOON_S)
         node.start()
         before = len(confirmed)
-        eventually(lambda: len(confirmed) > before + 200, timeout=60)
+        eventually(lambda: len(confirmed) > before + 200, timeout=SOON_S)
         publish_stop.set()
-        publishing.join(30)
-        eventually(lambda: confirmed <= seen, timeout=30)
+        publishing.join(SOON_S)
+        eventually(lambda: confirmed <= seen, timeout=SOON_S)
     finally:
         publish_stop.set()
         stop.set()
-        publishing.join(30)
-        consuming.join(30)
+        publishing.join(SOON_S)
+        consuming.join(SOON_S)
     assert not consuming.is_alive()
     assert not publishing.is_alive()

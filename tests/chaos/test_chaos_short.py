@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(TIMEOUT_S + 60)]
 
 def test_nothing_is_lost_doubled_or_wrong_in_a_short_run(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    options = {"minutes": 0.6, "seed": 7, "users": 8, "rate": 6, "every": 3, "freeze-max": 8, "hold-max": 6,
+    options = {"minutes": 0.5, "seed": 7, "users": 8, "rate": 6, "every": 3, "freeze-max": 8, "hold-max": 6,
                "accept-delay-max": 20, "drain": 15, "json": figures}  # fmt: skip
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     run = subprocess.Popen(

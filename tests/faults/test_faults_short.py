@@ -29,7 +29,7 @@ def play(*arguments: str) -> str:
 
 def test_orders_survive_a_rough_day_and_a_second_play_is_the_same(tmp_path: Path) -> None:
     first, again = tmp_path / "first.json", tmp_path / "again.json"
-    rough_day = ("tests.faults", "--orders", "120", "--workers", "1")
+    rough_day = ("tests.faults", "--orders", "60", "--workers", "1")
     assert "nothing lost, nothing doubled" in play(*rough_day, "--seeds", "2", "--output", str(first))
     play(*rough_day, "--seeds", "1", "--output", str(again))
     assert digests(again)[1] == digests(first)[1] != digests(first)[2]
@@ -40,7 +40,7 @@ def digests(output: Path) -> dict[int, str]:
 
 
 def test_a_process_may_die_anywhere_in_the_life_of_an_order() -> None:
-    output = play("tests.faults.crash", "--scenario", "limit_in_pieces", "--every", "9", "--workers", "1")
+    output = play("tests.faults.crash", "--scenario", "limit_in_pieces", "--every", "15", "--workers", "1")
     assert "coverage" in output
 
 

@@ -218,6 +218,8 @@ class House:
             kite_root=self.simulator.url,
             kite_api_key=self.simulator.settings.api_key,
             kite_api_secret=API_SECRET,
+            # People here have resting orders; those who sell need not be patient with them.
+            opposite_wait_seconds=0.1,
         )
         access = KiteAccess(db, settings, sealer_from(settings), self.clock)
         access.ensure_account()
@@ -339,12 +341,12 @@ class House:
             with self.databases[room].transaction() as session:
                 unsent = sa.update(outbox).where(outbox.c.sent_at.is_(None)).values(sent_at=sa.func.now())
                 said += sorted(session.execute(unsent.returning(outbox)).all(), key=lambda row: row.id)
-        for row in said:
-            names = Envelope.model_fields.keys() - {"id"}
-            envelope = Envelope(id=row.message_id, **{name: getattr(row, name) for name in names})
-            for consumer, target, handlers in self._consumers:
-                if envelope.type in {event.type_name() for event in handlers}:
-                    handle(target, consumer, handlers, [envelope])
+        names = Envelope.model_fields.keys() - {"id"}
+        envelopes = [Envelope(id=row.message_id, **{name: getattr(row, name) for name in names}) for row in said]
+        for consumer, target, handlers in self._consumers:
+            wanted = {event.type_name() for event in handlers}
+            if heard := [envelope for envelope in envelopes if envelope.type in wanted]:
+                handle(target, consumer, handlers, heard)
         return len(said)
 
     # --- looking inside ---
