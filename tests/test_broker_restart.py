@@ -15,7 +15,6 @@ from common.rabbit import RabbitBus
 from common.testing import eventually
 from tests.chaos.servers import NotInstalled, Rabbit
 
-
 pytestmark = pytest.mark.timeout(900)
 SOON_S = 120
 """Longer than anything here takes on a machine that does much else."""
