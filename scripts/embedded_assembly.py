@@ -34,14 +34,14 @@ from analytics_service.app import create_app as create_analytics
 from analytics_service.config import Settings as AnalyticsSettings
 from api_gateway.app import from_settings as create_gateway
 from api_gateway.config import Settings as GatewaySettings
-from common import audit_chain, catching_up
+from common import audit_chain
 from common.bus import LocalBus
 from common.cache import cache_from_url
-from common.catching_up import catching_up_of
+from common.catching_up import consuming
 from common.celery_app import start_worker_thread
 from common.clock import Clock, SystemClock
 from common.config import ServiceSettings
-from common.consumers import Handlers, run_consumer
+from common.consumers import Handlers
 from common.db import Database, run_migrations
 from common.http import ServiceClient
 from common.outbox import Relay
@@ -195,18 +195,13 @@ class Platform:
         )
         self._serve(name, app)
         self._relay(name, db)
-        handlers = trade_executor.consumers.HANDLERS
-        self.bus.declare(name, handlers)
 
         def work(stop: threading.Event) -> None:
             start_worker_thread(celery, stop).join()
             wakeup.close()
 
-        def consume(stop: threading.Event) -> None:
-            trade_executor.consumers.run(self.bus, db, wakeup, settings.account, stop)
-
-        catch_up = self._catch_up(name, settings, db, handlers, lambda: wakeup.pump(settings.account))
-        self.loops.append((name, [partial(trade_executor.loop.run, desk), work, consume, catch_up]))
+        self.loops.append((name, [partial(trade_executor.loop.run, desk), work]))
+        self._consume(name, settings, db, trade_executor.consumers.HANDLERS, partial(wakeup.pump, settings.account))
         self._link_audit(name, db)
 
     def _smallcase(self) -> None:
@@ -296,19 +291,7 @@ class Platform:
     ) -> None:
         # Declared before any relay runs: a queue that does not exist yet would miss what is published.
         self.bus.declare(name, handlers)
-        consume = partial(run_consumer, self.bus, db, consumer=name, handlers=handlers, after_commit=after_commit)
-        catch_up = self._catch_up(name, settings, db, handlers, after_commit)
-        self.loops.append((name, [lambda stop: consume(stop=stop), catch_up]))
-
-    @staticmethod
-    def _catch_up(
-        name: str,
-        settings: ServiceSettings,
-        db: Database,
-        handlers: Handlers,
-        after_commit: Callable[[], None] | None = None,
-    ) -> Loop:
         # This bus loses nothing but its dead letters, which are in memory only: caught up like anything lost.
         identity = identity_from(settings, name)
-        comparisons = catching_up_of(settings, db, identity, handlers=handlers, after_commit=after_commit)
-        return partial(catching_up.run, comparisons, name)
+        loops = consuming(settings, self.bus, db, identity, handlers=handlers, after_commit=after_commit)
+        self.loops.append((name, loops))

@@ -3,6 +3,7 @@
 A purged queue, a dead letter, a broker that came back without its disk: the message is still in its producer's outbox,
 and its absence from the inbox says that it has no effect here. What is missing goes through the same `consumers.handle`,
 whose inbox row makes an effect happen once, so running beside the bus or beside another process like this is harmless.
+What the bus is still bringing is left to it: two who handle the same message wait for each other.
 """
 
 import random
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,22 +23,23 @@ from sqlalchemy.orm import Session
 
 from common import metrics
 from common.auth import ServiceIdentity
-from common.bus import ConsumerNotReady, deliver
+from common.backlog import Backlog
+from common.bus import Bus, ConsumerNotReady, deliver
 from common.config import ServiceSettings
-from common.consumers import Handlers, handler_of
+from common.consumers import Handlers, handler_of, run_consumer
 from common.db import NAMING, Database
 from common.errors import AppError
 from common.events import sources_of
 from common.http import ServiceClient
 from common.logging import bound, get_logger
 from common.outbox import inbox
-from common.outbox_reading import BODIES_MAX, PAGE_MAX, OutboxSource, Position, RemoteOutbox
+from common.outbox_reading import BODIES_MAX, GRACE_MAX_S, PAGE_MAX, OutboxSource, Position, RemoteOutbox
 
 log = get_logger(__name__)
 
 INTERVAL_S = 5.0
 GRACE_S = 10.0
-"""Younger messages are left to the bus: they are most likely on their way."""
+"""Younger messages are left to the bus: they are most likely on their way. With a backlog, this much behind what it brings."""
 OVERLAP = timedelta(seconds=10)
 """Looked at again every time, in case a producer's clock was set back."""
 OWED_PAUSE_S = 60.0
@@ -96,6 +99,7 @@ class CatchingUp:
         after_commit: Callable[[], None] | None = None,
         grace_s: float = GRACE_S,
         page_size: int = PAGE_MAX,
+        backlog: Backlog | None = None,
     ) -> None:
         self.source_name = source_name
         self._db = db
@@ -105,6 +109,7 @@ class CatchingUp:
         self._types = sorted(event.type_name() for event in sources_of(handlers)[source_name])
         self._grace_s = grace_s
         self._page_size = page_size
+        self._backlog = backlog or Backlog()
         self._seen: datetime | None = None
         self._owed: dict[UUID, datetime] = {}
         self._owed_due_at = 0.0
@@ -117,8 +122,9 @@ class CatchingUp:
         """
         taken = self._settle_owed()
         position = Position(recorded_at=max(BEGINNING, (self._seen or self._stored()) - OVERLAP))
+        grace_s = min(GRACE_MAX_S, self._grace_s + self._backlog.behind_s(self.source_name))
         while len(self._owed) < OWED_MAX:
-            page = self._source.page(self._types, position, grace_s=self._grace_s, limit=self._page_size)
+            page = self._source.page(self._types, position, grace_s=grace_s, limit=self._page_size)
             recorded = {message.message_id: message.recorded_at for message in page.messages}
             taken += self._take({key: recorded[key] for key in self._missing(recorded) if key not in self._owed})
             full = len(page.messages) == self._page_size
@@ -192,16 +198,18 @@ class CatchingUp:
             )
 
 
-def catching_up_of(
+def consuming(
     settings: ServiceSettings,
+    bus: Bus,
     db: Database,
     identity: ServiceIdentity,
     *,
     handlers: Handlers,
     after_commit: Callable[[], None] | None = None,
-) -> list[CatchingUp]:
-    """The comparisons of a room with every room whose facts it acts on."""
-    return [
+) -> list[Callable[[threading.Event], None]]:
+    """What a room's consumer runs: it takes from the bus, and compares with every room whose facts it acts on."""
+    backlog = Backlog()
+    comparisons = [
         CatchingUp(
             db,
             RemoteOutbox(ServiceClient(settings.peer_url(room), audience=room, identity=identity)),
@@ -209,9 +217,17 @@ def catching_up_of(
             source_name=room,
             handlers=handlers,
             after_commit=after_commit,
+            backlog=backlog,
         )
         for room in sorted(sources_of(handlers))
     ]
+
+    def take(stop: threading.Event) -> None:
+        run_consumer(
+            bus, db, consumer=identity.name, handlers=handlers, stop=stop, after_commit=after_commit, backlog=backlog
+        )
+
+    return [take, partial(run, comparisons, identity.name)]
 
 
 def run(comparisons: Sequence[CatchingUp], consumer: str, stop: threading.Event) -> None:

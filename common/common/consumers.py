@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from common import metrics
+from common.backlog import Backlog
 from common.bus import Bus, BusUnavailable, ConsumerNotReady, Handler
 from common.db import Database, run_in_transaction
 from common.events import REGISTRY, Envelope, Event
@@ -133,13 +134,20 @@ def run_consumer(
     handlers: Handlers,
     stop: threading.Event,
     after_commit: Callable[[], None] | None = None,
+    backlog: Backlog | None = None,
 ) -> None:
     """Consume the room's queue (`consumer` names both queue and inbox) until told to stop.
 
     `after_commit` runs after new effects were committed, outside their transaction: the place for a wake-up. While the
-    database does not answer nothing is taken: its outage must not use up the messages' attempts.
+    database does not answer nothing is taken: its outage must not use up the messages' attempts. `backlog` is told what came.
     """
-    on_messages = handler_of(db, consumer, handlers, after_commit)
+    handler = handler_of(db, consumer, handlers, after_commit)
+
+    def on_messages(envelopes: Sequence[Envelope]) -> None:
+        if backlog is not None:
+            backlog.note(envelopes)
+        handler(envelopes)
+
     while not stop.is_set():
         try:
             bus.declare(consumer, handlers)

@@ -12,14 +12,14 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from common import catching_up, metrics
+from common import metrics
 from common.auth import AccessTokens, Authenticator, JwksKeys, ServiceIdentity, StaticKeys
 from common.bus import Bus
-from common.catching_up import catching_up_of
+from common.catching_up import consuming
 from common.clock import Clock, SystemClock
 from common.collector import spare_what_stays
 from common.config import InvalidSettings, ServiceSettings
-from common.consumers import Handlers, run_consumer
+from common.consumers import Handlers
 from common.db import Database, run_migrations
 from common.http import ServiceClient
 from common.logging import configure
@@ -82,14 +82,7 @@ def consume_command(name: str, handlers: Handlers) -> Command[ServiceSettings]:
     """The process that takes a room's messages from the bus and catches up on what the bus has lost."""
 
     def consume(settings: ServiceSettings, db: Database) -> None:
-        bus = bus_from(settings)
-        comparisons = catching_up_of(settings, db, identity_from(settings, name), handlers=handlers)
-        run_until_signal(
-            [
-                lambda stop: run_consumer(bus, db, consumer=name, handlers=handlers, stop=stop),
-                lambda stop: catching_up.run(comparisons, name, stop),
-            ]
-        )
+        run_until_signal(consuming(settings, bus_from(settings), db, identity_from(settings, name), handlers=handlers))
 
     return consume
 

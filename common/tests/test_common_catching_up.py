@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from common import backlog as backlog_module
 from common import catching_up, outbox
 from common.app import service_app
 from common.auth import Authenticator, ServiceIdentity
+from common.backlog import Backlog
 from common.catching_up import BEGINNING, CatchingUp
 from common.consumers import handle
 from common.db import Database
@@ -85,7 +87,7 @@ def comparison(db: Database, source: DirectOutbox, handlers: Any = HANDLERS, **m
     )  # fmt: skip
 
 
-def tell(db: Database, count: int, *, minutes_ago: float = 1) -> list[UUID]:
+def tell(db: Database, count: int, *, minutes_ago: int = 1) -> list[UUID]:
     """Record facts that the bus then loses; all in one instant, some time ago. Answers the order ids."""
     orders = [uuid4() for _ in range(count)]
     with db.transaction() as session:
@@ -195,6 +197,50 @@ def test_an_unknown_source_starts_with_everything_there_is(db: Database, source:
     assert comparison(db, source).round() == 2
     assert booked(db) == sorted(orders)
     assert recorded_at(db, orders[0]) > BEGINNING
+
+
+def test_what_the_bus_is_still_bringing_is_left_to_it(db: Database, source: DirectOutbox) -> None:
+    """A backlog, not a loss: the consumer works on messages of two minutes ago, and those behind them are on their way."""
+    tell(db, 1, minutes_ago=2)
+    [passed] = tell(db, 1, minutes_ago=4)
+    tell(db, 1)
+    with db.session() as session:
+        came = session.execute(sa.select(outbox.outbox).order_by(outbox.outbox.c.recorded_at)).all()[1]
+    backlog = Backlog()
+    backlog.note([outbox.envelope_of(came)])
+    assert 110 < backlog.behind_s(SOURCE) < 150
+    behind = comparison(db, source, backlog=backlog, grace_s=30)
+    assert behind.round() == 1
+    assert booked(db) == [passed]
+    assert handled_before(db) < came.recorded_at
+
+
+def test_a_bus_that_brings_nothing_is_waited_for_no_longer(
+    db: Database, source: DirectOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = tell(db, 2)
+    with db.session() as session:
+        [first, _] = session.execute(sa.select(outbox.outbox)).all()
+    backlog = Backlog()
+    backlog.note([outbox.envelope_of(first)])
+    assert comparison(db, source, backlog=backlog).round() == 0
+    monkeypatch.setattr(backlog_module, "QUIET_S", 0.0)
+    assert backlog.behind_s(SOURCE) == 0
+    assert comparison(db, source, backlog=backlog).round() == 2
+    assert booked(db) == sorted(orders)
+
+
+def test_an_old_message_that_comes_again_makes_no_backlog(db: Database) -> None:
+    tell(db, 1, minutes_ago=60)
+    tell(db, 1, minutes_ago=0)
+    with db.session() as session:
+        old, young = map(
+            outbox.envelope_of, session.execute(sa.select(outbox.outbox).order_by(outbox.outbox.c.recorded_at)).all()
+        )
+    backlog = Backlog()
+    backlog.note([young])
+    backlog.note([old])
+    assert backlog.behind_s(SOURCE) < 30
 
 
 def test_several_who_catch_up_beside_the_bus_make_every_effect_once(db: Database, source: DirectOutbox) -> None:

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from functools import cache
 from uuid import uuid4
 
-from common import catching_up
-from common.catching_up import catching_up_of
+from common.catching_up import consuming
 from common.celery_app import declare_dead_letters, is_rabbitmq
 from common.collector import spare_what_stays
-from common.consumers import run_consumer
 from common.db import Database
 from common.process import authenticator_from, bus_from, identity_from, market_from, run_room, run_until_signal, serve
 from notification_service import loop, tasks
@@ -41,17 +39,8 @@ def _api(settings: Settings, db: Database) -> None:
 
 def _consume(settings: Settings, db: Database) -> None:
     bus, wakeup = bus_from(settings), _wakeup(settings)
-    comparisons = catching_up_of(
-        settings, db, identity_from(settings, NAME), handlers=HANDLERS, after_commit=wakeup.deliver
-    )
-    run_until_signal(
-        [
-            lambda stop: run_consumer(
-                bus, db, consumer=NAME, handlers=HANDLERS, stop=stop, after_commit=wakeup.deliver
-            ),
-            lambda stop: catching_up.run(comparisons, NAME, stop),
-        ]
-    )
+    identity = identity_from(settings, NAME)
+    run_until_signal(consuming(settings, bus, db, identity, handlers=HANDLERS, after_commit=wakeup.deliver))
     wakeup.close()
 
 

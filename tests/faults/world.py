@@ -26,6 +26,7 @@ import notification_service.consumers
 import portfolio_service.consumers
 import trade_executor.consumers
 from common import catching_up, outbox
+from common.backlog import Backlog
 from common.bus import BusUnavailable
 from common.catching_up import CatchingUp
 from common.clock import SystemClock
@@ -106,12 +107,14 @@ class Process:
     url: str
     begin: Callable[["Process"], list[tuple[str, Callable[[], None]]]]
     db: Database = field(init=False)
+    backlog: Backlog = field(init=False)
     actors: list[Actor] = field(default_factory=list)
     deaths: int = 0
 
     def start(self) -> None:
         """Begin with an empty memory."""
         self.db = self.world.database(self.url, self.name)
+        self.backlog = Backlog()
         for name, run in self.begin(self):
             actor = self.world.scheduler.spawn(f"{self.name}/{name}", run)
             actor.on_end = self._ended
@@ -321,7 +324,7 @@ class World:
             self.processes[f"{name}-{number}"] = Process(self, f"{name}-{number}", self.urls[package], begin)
 
     def _consume(self, process: Process, name: str, handlers: Any) -> None:
-        run_consumer(self.bus, process.db, consumer=name, handlers=handlers, stop=self.stop)
+        run_consumer(self.bus, process.db, consumer=name, handlers=handlers, stop=self.stop, backlog=process.backlog)
 
     def _catch_up(self, process: Process, name: str, handlers: Any) -> None:
         comparisons = [
@@ -331,6 +334,7 @@ class World:
                 consumer=name,
                 source_name=source,
                 handlers=handlers,
+                backlog=process.backlog,
                 after_commit=(lambda: self.pump(ACCOUNT)) if name == trade_executor.consumers.CONSUMER else None,
             )
             for source, room in self.rooms.items()
@@ -339,7 +343,15 @@ class World:
         catching_up.run(comparisons, name, self.stop)
 
     def _take_orders(self, process: Process) -> None:
-        trade_executor.consumers.run(self.bus, process.db, self, ACCOUNT, self.stop)
+        run_consumer(
+            self.bus,
+            process.db,
+            consumer=trade_executor.consumers.CONSUMER,
+            handlers=trade_executor.consumers.HANDLERS,
+            stop=self.stop,
+            after_commit=lambda: self.pump(ACCOUNT),
+            backlog=process.backlog,
+        )
 
     def _relay(self, process: Process, name: str) -> None:
         relay = Relay(process.db, self.bus, name=name)

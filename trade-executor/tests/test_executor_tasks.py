@@ -2,13 +2,14 @@
 
 import threading
 import time
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
 from common.bus import DELIVERY_LIMIT
 from common.celery_app import start_worker_thread
-from common.consumers import handle
+from common.consumers import handle, run_consumer
 from common.events import Envelope
 from common.testing import eventually
 from trade_executor import consumers, loop, tasks
@@ -39,7 +40,12 @@ def test_an_accepted_order_is_at_the_broker_by_its_wake_up_alone(room, celery, l
     stop = threading.Event()
     wakeup = CeleryWakeup(celery)
     local_bus.declare(consumers.CONSUMER, consumers.HANDLERS)
-    listening = threading.Thread(target=consumers.run, args=(local_bus, room.db, wakeup, ACCOUNT, stop))
+    listening = threading.Thread(
+        target=partial(
+            run_consumer, local_bus, room.db, consumer=consumers.CONSUMER, handlers=consumers.HANDLERS, stop=stop,
+            after_commit=partial(wakeup.pump, ACCOUNT),
+        )
+    )  # fmt: skip
     listening.start()
     event = order(quantity=10)
     started = time.monotonic()

@@ -4,8 +4,8 @@ import argparse
 from functools import cache, partial
 from uuid import uuid4
 
-from common import audit_chain, catching_up
-from common.catching_up import catching_up_of
+from common import audit_chain
+from common.catching_up import consuming
 from common.celery_app import declare_dead_letters, is_rabbitmq
 from common.clock import SystemClock
 from common.collector import spare_what_stays
@@ -75,20 +75,9 @@ def _run(command: str, settings: Settings, url: str) -> None:
 
 
 def _consume(settings: Settings, db: Database, wakeup: CeleryWakeup) -> None:
-    bus = bus_from(settings)
-    comparisons = catching_up_of(
-        settings,
-        db,
-        identity_from(settings, SERVICE),
-        handlers=consumers.HANDLERS,
-        after_commit=lambda: wakeup.pump(settings.account),
-    )
-    run_until_signal(
-        [
-            lambda stop: consumers.run(bus, db, wakeup, settings.account, stop),
-            lambda stop: catching_up.run(comparisons, SERVICE, stop),
-        ]
-    )
+    bus, identity = bus_from(settings), identity_from(settings, SERVICE)
+    pump = partial(wakeup.pump, settings.account)
+    run_until_signal(consuming(settings, bus, db, identity, handlers=consumers.HANDLERS, after_commit=pump))
 
 
 def _serve(settings: Settings, db: Database, wakeup: CeleryWakeup) -> None:

@@ -1,18 +1,14 @@
 """What the executor hears: accepted orders and cancels. The handlers are thin doors to `intake`."""
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from common.bus import Bus
-from common.consumers import Handlers, Together, run_consumer
-from common.db import Database
+from common.consumers import Handlers, Together
 from common.events import Envelope, OrderAccepted, OrderCancelRequested
 from trade_executor import intake
 from trade_executor.config import SERVICE
-from trade_executor.wakeup import Wakeup
 
 CONSUMER = SERVICE
 
@@ -28,8 +24,3 @@ def on_order_cancel_requested(session: Session, event: Any, envelope: Envelope) 
 
 
 HANDLERS: Handlers = {OrderAccepted: Together(on_orders_accepted), OrderCancelRequested: on_order_cancel_requested}
-
-
-def run(bus: Bus, db: Database, wakeup: Wakeup, account: str, stop: threading.Event) -> None:
-    """Consume until told to stop; the pump is woken after each commit."""
-    run_consumer(bus, db, consumer=CONSUMER, handlers=HANDLERS, stop=stop, after_commit=lambda: wakeup.pump(account))
