@@ -21,7 +21,8 @@ DELIVERY_LIMIT = 10
 CONFIRM_TIMEOUT_S = 5.0
 REDELIVERY_PAUSE_S = 0.2
 
-BATCH_MAX = 100
+BATCH_MAX = 250
+"""Messages that are handled together: what a transaction costs beside its rows is shared by so many."""
 
 Handler = Callable[[Sequence[Envelope]], None]
 """Handles one or more messages; returning acknowledges all of them, raising none of them."""

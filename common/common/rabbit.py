@@ -28,7 +28,8 @@ log = get_logger(__name__)
 HEARTBEAT_S = 60
 BLOCKED_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 5
-PREFETCH = BATCH_MAX
+PREFETCH = 2 * BATCH_MAX
+"""The next batch comes while one is handled."""
 IDLE_WAIT_S = 0.5
 RECONNECT_PAUSE_S = 1.0
 BROKEN = (AMQPError, AMQPConnectorException, OSError)
@@ -181,13 +182,17 @@ class RabbitBus:
     ) -> bool:
         """Handle messages, acknowledge or give back; answers whether all were handled."""
         handled = deliver(queue, handler, [envelope for _, envelope in waiting])
+        if all(handled):
+            # Everything up to the last: what came before was rejected, or is among these.
+            channel.basic_ack(waiting[-1][0], multiple=True)
+            return True
         for (delivery_tag, _), done in zip(waiting, handled, strict=True):
             if done:
                 channel.basic_ack(delivery_tag)
             else:
                 # A reject counts towards the delivery limit in every RabbitMQ release; a nack does not in the newest.
                 channel.basic_reject(delivery_tag, requeue=True)
-        return all(handled)
+        return False
 
     def _take_dead(self, channel: BlockingChannel, queue: str) -> Iterator[tuple[int, bytes]]:
         """Take what is in the dead-letter queue now; what is not acknowledged goes back when the channel closes."""

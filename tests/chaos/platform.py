@@ -18,7 +18,7 @@ from common.testing_ports import free_port
 from scripts.embedded_environment import PREFIXES, ROOMS, variables
 from scripts.embedded_servers import DATABASES
 from tests.chaos.keeper import Keeper
-from tests.chaos.processes import Spec, Supervisor
+from tests.chaos.processes import Spec, Supervisor, weigh
 from tests.chaos.proxies import Proxies
 from tests.chaos.servers import Cache, Postgres, Rabbit, ServerDidNotStart, wait_for
 from user_service.admin_cli import create_admin
@@ -83,7 +83,7 @@ def started(
     """Start servers and rooms, wait until all work; everything is ended when the block ends, however it ends.
 
     `copies` of every process that may run more than once; `counts` says otherwise for some ("trade-executor.worker": 4).
-    Without `proxied` the rooms reach the servers directly, and nothing can be cut. `niceness` of rooms that give way.
+    Without `proxied` the rooms reach the servers directly, and nothing can be cut. `niceness` of rooms and servers, by name.
     """
     (directory / "logs").mkdir()
     with ExitStack() as stack:
@@ -99,6 +99,9 @@ def started(
         postgres.make_databases(DATABASES.values())
         cache.start()
         rabbit.create()
+        for name, pid in (("postgresql", postgres.pid), ("rabbitmq", rabbit.pid)):
+            if pid is not None:
+                weigh(pid, niceness.get(name, 0))
         simulator_port = free_port()
         servers = Ports(postgres.port, rabbit.port, simulator_port)
         ports = Ports(free_port(), free_port(), free_port()) if proxied else servers

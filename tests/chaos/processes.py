@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,8 +190,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self._watch_over(running.process.pid)
-        if spec.niceness:
-            os.setpriority(os.PRIO_PROCESS, running.process.pid, spec.niceness)
+        weigh(running.process.pid, spec.niceness)
         running.started_at = time.monotonic()
         running.starts += 1
         if running.recovery is not None:
@@ -256,6 +256,19 @@ def _works(spec: Spec, pid: int) -> bool:
     except psutil.Error:
         return False
     return connected.issuperset(spec.needs)
+
+
+def weigh(pid: int, niceness: int) -> None:
+    """Say what share of a busy machine a session gets, as far as the system lets us.
+
+    Linux shares processors among sessions first where its scheduler groups by them: there only the group's niceness counts.
+    """
+    if niceness == 0:
+        return
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PGRP, pid, niceness)
+    with suppress(FileNotFoundError, PermissionError, BlockingIOError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _signal_group(pid: int, number: int) -> None:

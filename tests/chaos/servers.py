@@ -116,6 +116,11 @@ class Postgres:
             return False
         return True
 
+    @property
+    def pid(self) -> int | None:
+        """The server's first process; None while it does not run."""
+        return self._process.pid if self._process is not None else None
+
     def stop_at_once(self) -> None:
         """Immediate shutdown: no checkpoint, open transactions are lost, the next start recovers."""
         self._signal(signal.SIGQUIT)
@@ -257,6 +262,11 @@ class Rabbit:
                 return probe.recv(1) == b"\x01"
         except OSError:
             return False
+
+    @property
+    def pid(self) -> int | None:
+        """The server's first process; None while it does not run."""
+        return self._process.pid if self._process is not None else None
 
     def kill(self) -> None:
         """kill -9 of the Erlang machine."""

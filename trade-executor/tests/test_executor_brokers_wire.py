@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kiteconnect import KiteConnect
 
 from trade_executor.brokers.base import (
     Acked,
@@ -37,7 +38,7 @@ from trade_executor.brokers.base import (
     Unknown,
 )
 from trade_executor.brokers.kite import KiteBroker
-from trade_executor.brokers.wire import Endpoint, Timeouts
+from trade_executor.brokers.wire import Client, Endpoint, Timeouts
 
 API_KEY, TOKEN = "wire-key", "canary-access-token"
 ORDER_ID = "1984561230004567890"
@@ -629,3 +630,17 @@ def test_only_local_roots_count_as_simulators() -> None:
 def test_a_session_without_credentials_is_refused() -> None:
     with pytest.raises(ValueError, match="access token"):
         KiteBroker(api_key=API_KEY, access_token="")
+
+
+def test_instants_are_read_as_the_client_reads_them() -> None:
+    row = {"order_timestamp": "2026-01-30 09:15:02", "exchange_timestamp": None, "status_message": "2026-01-30 09:15:02",
+           "fill_timestamp": "2026-01-30 15:29:59", "timestamp": "09:15:02", "order_id": "1"}  # fmt: skip
+    client, library = Client(API_KEY), KiteConnect(API_KEY)
+    assert client._format_response([dict(row), dict(row)]) == library._format_response([dict(row), dict(row)])
+    assert client._format_response(dict(row)) == library._format_response(dict(row))
+    assert client._format_response(dict(row))["fill_timestamp"] == datetime(2026, 1, 30, 15, 29, 59)  # noqa: DTZ001  as sent
+
+
+def test_an_instant_of_another_form_is_not_guessed_at() -> None:
+    with pytest.raises(ValueError, match="isoformat"):
+        Client(API_KEY)._format_response([{"order_timestamp": "30-01-2026 09:15:02"}])

@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -35,6 +36,11 @@ MESSAGE_CHARS_MAX: Final = 500
 
 _ROOT = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?\Z")
 _construction = threading.Lock()
+_INSTANTS: Final = (
+    "order_timestamp", "exchange_timestamp", "created", "last_instalment", "fill_timestamp", "timestamp",
+    "last_trade_time",
+)  # fmt: skip
+_INSTANT_CHARS: Final = len("2026-01-31 09:15:00")
 
 CLIENT_FAILURES: Final = (
     KiteException,
@@ -122,6 +128,23 @@ class WireSession(requests.Session):
         return response
 
 
+class Client(KiteConnect):  # type: ignore[misc]
+    """The client with instants read by their documented form.
+
+    Its own reader guesses at the form of every one; a book of a day's trades is read every second, and a third of the time
+    of a read went there.
+    """
+
+    def _format_response(self, data: Any) -> Any:
+        """Turn the instants of a row, or of rows, into datetimes without a zone; raises ValueError for another form."""
+        for row in [data] if isinstance(data, dict) else data:
+            for name in _INSTANTS:
+                text = row.get(name)
+                if text and len(text) == _INSTANT_CHARS:
+                    row[name] = datetime.fromisoformat(text)
+        return data
+
+
 class Wire:
     """One thread's client of one broker account."""
 
@@ -130,7 +153,7 @@ class Wire:
         # The constructor switches urllib3's warnings off for the whole process; the filters are put back. The lock is
         # there because that switch is global.
         with _construction, warnings.catch_warnings():
-            self._kite = KiteConnect(
+            self._kite = Client(
                 api_key=api_key,
                 access_token=access_token,
                 root=endpoint.root,
