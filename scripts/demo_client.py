@@ -40,8 +40,13 @@ class Client:
         self._credentials: tuple[str, str] | None = None
 
     async def register(self, email: str, password: str, full_name: str) -> None:
-        """Make an account and sign in."""
-        await self.post("/api/v1/auth/register", {"email": email, "password": password, "full_name": full_name})
+        """Make an account, whose address nobody else uses, and sign in."""
+        try:
+            await self.post("/api/v1/auth/register", {"email": email, "password": password, "full_name": full_name})
+        except Refused as refusal:
+            # Of a repeat: the answer to a request that made the account was lost. The password tells whose it is.
+            if refusal.code != "email_taken":
+                raise
         await self.login(email, password)
 
     async def login(self, email: str, password: str) -> None:
