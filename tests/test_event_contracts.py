@@ -11,7 +11,8 @@ import notification_service.consumers
 import portfolio_service.consumers
 import smallcase_service.consumers
 import trade_executor.consumers
-from common.catching_up import catching_up_of
+from common.backlog import Backlog
+from common.catching_up import comparisons_of
 from common.config import ServiceSettings
 from common.events import REGISTRY
 
@@ -58,7 +59,7 @@ def test_every_consumer_has_an_address_for_every_source() -> None:
     settings = ServiceSettings()
     for name, handlers in HANDLERS.items():
         identity.name = name
-        comparisons = catching_up_of(settings, None, identity, handlers=handlers)  # type: ignore[arg-type]
+        comparisons = comparisons_of(settings, None, identity, handlers=handlers, backlog=Backlog())  # type: ignore[arg-type]
         assert [one.source_name for one in comparisons] == sorted(
             {room for event in handlers for room in event.producers}
         )

@@ -198,18 +198,17 @@ class CatchingUp:
             )
 
 
-def consuming(
+def comparisons_of(
     settings: ServiceSettings,
-    bus: Bus,
     db: Database,
     identity: ServiceIdentity,
     *,
     handlers: Handlers,
+    backlog: Backlog,
     after_commit: Callable[[], None] | None = None,
-) -> list[Callable[[threading.Event], None]]:
-    """What a room's consumer runs: it takes from the bus, and compares with every room whose facts it acts on."""
-    backlog = Backlog()
-    comparisons = [
+) -> list[CatchingUp]:
+    """The comparisons of a room with every room whose facts it acts on."""
+    return [
         CatchingUp(
             db,
             RemoteOutbox(ServiceClient(settings.peer_url(room), audience=room, identity=identity)),
@@ -221,6 +220,20 @@ def consuming(
         )
         for room in sorted(sources_of(handlers))
     ]
+
+
+def consuming(
+    settings: ServiceSettings,
+    bus: Bus,
+    db: Database,
+    identity: ServiceIdentity,
+    *,
+    handlers: Handlers,
+    after_commit: Callable[[], None] | None = None,
+) -> list[Callable[[threading.Event], None]]:
+    """What a room's consumer runs: it takes from the bus, and compares with every room whose facts it acts on."""
+    backlog = Backlog()
+    comparisons = comparisons_of(settings, db, identity, handlers=handlers, after_commit=after_commit, backlog=backlog)
 
     def take(stop: threading.Event) -> None:
         run_consumer(
