@@ -141,7 +141,7 @@ def test_files_are_compared_with_the_manifest(folder: Path) -> None:
     path.write_bytes(content[:-1])
     with pytest.raises(BackupRefused, match="bytes"):
         manifest.check_files(folder, made)
-    path.write_bytes(content[:-1] + b"?")
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BackupRefused, match="was changed"):
         manifest.check_files(folder, made)
     path.unlink()

@@ -120,7 +120,10 @@ def test_a_damaged_secret_is_named_and_the_others_are_rotated(house, people):
     victim = next(iter(people))
     with house.db.transaction() as session:
         session.execute(
-            sa.text("UPDATE totp_factors SET sealed_secret = set_byte(sealed_secret, 20, 0) WHERE user_id = :id"),
+            sa.text(
+                "UPDATE totp_factors SET sealed_secret = set_byte(sealed_secret, 20, get_byte(sealed_secret, 20) # 1)"
+                " WHERE user_id = :id"
+            ),
             {"id": victim},
         )
     done = key_rotation.rotate(house.db, BOTH, house.clock.now())
