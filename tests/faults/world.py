@@ -311,7 +311,9 @@ class World:
             ("sweep", lambda: self._sweep(process))
         ])  # fmt: skip
         self._twin("trade-executor-consume", "trade_executor", lambda process: [
-            ("consume", lambda: self._take_orders(process)),
+            ("consume", lambda: self._consume(
+                process, trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS
+            )),
             ("catch-up", lambda: self._catch_up(
                 process, trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS
             )),
@@ -324,7 +326,15 @@ class World:
             self.processes[f"{name}-{number}"] = Process(self, f"{name}-{number}", self.urls[package], begin)
 
     def _consume(self, process: Process, name: str, handlers: Any) -> None:
-        run_consumer(self.bus, process.db, consumer=name, handlers=handlers, stop=self.stop, backlog=process.backlog)
+        run_consumer(
+            self.bus,
+            process.db,
+            consumer=name,
+            handlers=handlers,
+            stop=self.stop,
+            after_commit=self._after_commit(name),
+            backlog=process.backlog,
+        )
 
     def _catch_up(self, process: Process, name: str, handlers: Any) -> None:
         comparisons = [
@@ -335,23 +345,16 @@ class World:
                 source_name=source,
                 handlers=handlers,
                 backlog=process.backlog,
-                after_commit=(lambda: self.pump(ACCOUNT)) if name == trade_executor.consumers.CONSUMER else None,
+                after_commit=self._after_commit(name),
             )
             for source, room in self.rooms.items()
             if source in sources_of(handlers)
         ]
         catching_up.run(comparisons, name, self.stop)
 
-    def _take_orders(self, process: Process) -> None:
-        run_consumer(
-            self.bus,
-            process.db,
-            consumer=trade_executor.consumers.CONSUMER,
-            handlers=trade_executor.consumers.HANDLERS,
-            stop=self.stop,
-            after_commit=lambda: self.pump(ACCOUNT),
-            backlog=process.backlog,
-        )
+    def _after_commit(self, name: str) -> Callable[[], None] | None:
+        """What a consumer does with what it has written: only the executor's has work to wake."""
+        return (lambda: self.pump(ACCOUNT)) if name == trade_executor.consumers.CONSUMER else None
 
     def _relay(self, process: Process, name: str) -> None:
         relay = Relay(process.db, self.bus, name=name)

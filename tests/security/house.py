@@ -38,10 +38,9 @@ from common.cache import MemoryCache
 from common.clock import FixedClock, trading_date
 from common.consumers import Handlers, handle
 from common.db import Database
-from common.events import Envelope
 from common.http import ServiceClient
 from common.market_data import History
-from common.outbox import outbox
+from common.outbox import envelope_of, outbox
 from common.standing import StandingClient
 from common.testing import ROOMS, AppTransport, StaticMarketData, client_for, new_rsa_pem
 from kite_simulator.server import SimulatorServer
@@ -341,8 +340,7 @@ class House:
             with self.databases[room].transaction() as session:
                 unsent = sa.update(outbox).where(outbox.c.sent_at.is_(None)).values(sent_at=sa.func.now())
                 said += sorted(session.execute(unsent.returning(outbox)).all(), key=lambda row: row.id)
-        names = Envelope.model_fields.keys() - {"id"}
-        envelopes = [Envelope(id=row.message_id, **{name: getattr(row, name) for name in names}) for row in said]
+        envelopes = [envelope_of(row) for row in said]
         for consumer, target, handlers in self._consumers:
             wanted = {event.type_name() for event in handlers}
             if heard := [envelope for envelope in envelopes if envelope.type in wanted]:
