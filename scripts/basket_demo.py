@@ -24,7 +24,7 @@ from rich.table import Table
 
 from common.logging import configure
 from common.money import BPS_ONE, format_rupees, parse_rupees, split_by_largest_remainder
-from scripts.create_admin import demo_admin
+from scripts import demo_admin
 from scripts.demo import CLOSED, HTTP_LIMITS, Trader, order_counts, platform, sign_up_all
 from scripts.demo_client import Client, DemoFailed, Refused, until
 from scripts.platform_state import running_platform
@@ -115,7 +115,7 @@ async def run(gateway: str, users: int) -> Findings:
     findings = Findings()
     async with httpx.AsyncClient(base_url=gateway, timeout=60.0, limits=HTTP_LIMITS, trust_env=False) as http:
         admin = Client(http)
-        await admin.login(*demo_admin())
+        await demo_admin.sign_in(admin)
         with Progress(console=console, transient=not console.is_terminal) as progress:
             task = progress.add_task("users: register, KYC, funds", total=users)
             holders = [Holder(trader) for trader in await sign_up_all(http, admin, users, progress, task)]

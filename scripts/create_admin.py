@@ -5,8 +5,6 @@ The platform of `make run`, otherwise the one of `docker compose up`, otherwise 
 There is no default password: one is generated and shown once.
 """
 
-import json
-import os
 import sys
 from typing import Annotated
 
@@ -15,11 +13,9 @@ import typer
 from common.db import Database
 from common.logging import configure
 from scripts.compose_platform import create_admin_in_compose, gateway_of_compose
-from scripts.platform_state import data_directory, running_platform
+from scripts.platform_state import running_platform
 from scripts.room_databases import database_url
 from user_service.admin_cli import create_admin
-
-DEMO_EMAIL = "demo-admin@example.com"
 
 
 def main(
@@ -40,19 +36,6 @@ def create(email: str, role: str) -> str:
         return str(create_admin(database, email, roles=[role]).password)
     finally:
         database.dispose()
-
-
-def demo_admin() -> tuple[str, str]:
-    """Address and password of the demo's administrator, made on first use and kept readable by its owner only."""
-    folder = "secrets" if running_platform() is not None else "compose"
-    path = data_directory() / folder / "demo-admin.json"
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        word = create(DEMO_EMAIL, "admin")
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"email": DEMO_EMAIL, "password": word}, file)
-    stored = json.loads(path.read_text())
-    return stored["email"], stored["password"]
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from rich.table import Table
 from common.clock import SystemClock, trading_date
 from common.logging import configure
 from common.money import format_rupees, parse_rupees
+from scripts import demo_admin
 from scripts.compose_platform import gateway_of_compose
-from scripts.create_admin import demo_admin
 from scripts.demo_client import Client, DemoFailed, Refused, password, until
 from scripts.platform_state import running_platform
 
@@ -123,7 +123,7 @@ async def run(gateway: str, users: int, orders: int, seed: int, check: bool) -> 
     """The whole demo against one gateway; answers whether the books balance."""
     async with httpx.AsyncClient(base_url=gateway, timeout=30.0, limits=HTTP_LIMITS, trust_env=False) as http:
         admin = Client(http)
-        await admin.login(*demo_admin())
+        await demo_admin.sign_in(admin)
         before = await admin.get("/api/v1/ops/summary")
         traders: list[Trader] = []
         started = time.monotonic()

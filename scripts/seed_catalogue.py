@@ -20,8 +20,8 @@ import typer
 
 from common.clock import SystemClock, trading_date
 from common.logging import configure
+from scripts import demo_admin
 from scripts.compose_platform import gateway_of_compose
-from scripts.create_admin import demo_admin
 from scripts.demo_client import Client, DemoFailed
 from scripts.platform_state import running_platform
 
@@ -102,7 +102,7 @@ async def run(gateway: str) -> dict[str, bool]:
     """Seed through one gateway."""
     async with httpx.AsyncClient(base_url=gateway, timeout=30.0, trust_env=False) as http:
         admin = Client(http)
-        await admin.login(*demo_admin())
+        await demo_admin.sign_in(admin)
         return await seed(admin, trading_date(SystemClock().now()))
 
 

@@ -45,6 +45,10 @@ class PlatformProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def demo_admin_file(self) -> Path:
+        return self.directory / "secrets/demo-admin.json"
+
     def start(self) -> float:
         """Start and wait until it answers; answers the seconds it took."""
         started = time.monotonic()
@@ -93,7 +97,7 @@ class PlatformProcess:
 
     def admin(self) -> dict[str, str]:
         """Headers of the demo's administrator."""
-        stored = json.loads((self.directory / "secrets/demo-admin.json").read_text())
+        stored = json.loads(self.demo_admin_file.read_text())
         answer = httpx.post(f"{self.url}/api/v1/auth/login", json=stored, timeout=10)
         return {"Authorization": f"Bearer {answer.raise_for_status().json()['access_token']}"}
 
@@ -121,7 +125,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProce
         },
     )
     running.start()
-    make_admin = "from scripts.create_admin import demo_admin; demo_admin()"
+    make_admin = "from scripts import demo_admin; demo_admin.remembered()"
     subprocess.run([sys.executable, "-c", make_admin], cwd=ROOT, env=running.environ, check=True)
     yield running
     assert running.stop() == 0
@@ -133,6 +137,20 @@ def test_the_demo_trades_and_the_books_balance(platform: PlatformProcess) -> Non
     summary = platform.summary()
     assert summary["user_orders"] > 150
     assert summary["broker_orders"] < summary["user_orders"] / 2, "orders of many users must meet in blocks"
+
+
+def test_the_demos_administrator_of_data_that_were_deleted_is_made_anew(platform: PlatformProcess) -> None:
+    left_behind = json.dumps({"email": "demo-admin@example.com", "password": uuid4().hex})
+
+    def sign_in_with_what_was_left(module: str, *arguments: str) -> None:
+        platform.demo_admin_file.write_text(left_behind)
+        program = platform.command(module, *arguments)
+        output, _ = program.communicate(timeout=DEMO_TIMEOUT_S)
+        assert program.returncode == 0, output
+        assert platform.summary()["user_orders"] >= 0, "what is remembered now signs in"
+
+    sign_in_with_what_was_left("scripts.demo", "--check")
+    sign_in_with_what_was_left("scripts.saras", "login", "--demo")
 
 
 def test_the_documentation_is_served_by_the_gateway(platform: PlatformProcess) -> None:
