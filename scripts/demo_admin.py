@@ -1,13 +1,12 @@
 """The demo's administrator on this machine: made on first use, and anew when the platform's data are new."""
 
 import json
-import os
 import secrets
 from pathlib import Path
 
 from scripts.create_admin import create
 from scripts.demo_client import Client, Refused
-from scripts.platform_state import data_directory, running_platform
+from scripts.platform_state import data_directory, keep_private, running_platform
 
 WRONG = "invalid_credentials"
 """What the platform says of an account that it does not have."""
@@ -24,13 +23,9 @@ def remembered() -> tuple[str, str]:
 
 def made_anew() -> tuple[str, str]:
     """Address and password of a new administrator, kept in a file that its owner alone can read."""
-    path, email = _file(), f"demo-admin-{secrets.token_hex(4)}@example.com"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    email = f"demo-admin-{secrets.token_hex(4)}@example.com"
     password = create(email, "admin")
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.touch(mode=0o600)
-    part.write_text(json.dumps({"email": email, "password": password}))
-    part.replace(path)
+    keep_private(_file(), {"email": email, "password": password})
     return email, password
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from dotenv import load_dotenv
@@ -33,16 +35,25 @@ def data_directory() -> Path:
     return Path(os.environ.get(DATA_DIRECTORY_VARIABLE, DEFAULT_DATA_DIRECTORY)).resolve()
 
 
+def keep_private(path: Path, content: Mapping[str, Any]) -> None:
+    """Keep JSON in a file that only its owner can read.
+
+    Written aside and put in its place: two commands at once never see half of it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(content, file)
+    aside.replace(path)
+
+
 def _state_file() -> Path:
     return data_directory() / "run" / "platform.json"
 
 
 def announce(running: Running) -> None:
     """Write down that this platform is ready; the file holds the addresses of databases and is readable by its owner only."""
-    path = _state_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(asdict(running)))
+    keep_private(_state_file(), asdict(running))
 
 
 def withdraw() -> None:

@@ -140,14 +140,15 @@ def test_the_demo_trades_and_the_books_balance(platform: PlatformProcess) -> Non
 
 
 def test_the_demos_administrator_of_data_that_were_deleted_is_made_anew(platform: PlatformProcess) -> None:
-    left_behind = json.dumps({"email": "demo-admin@example.com", "password": uuid4().hex})
+    left_behind = {"email": "demo-admin@example.com", "password": uuid4().hex}
 
     def sign_in_with_what_was_left(module: str, *arguments: str) -> None:
-        platform.demo_admin_file.write_text(left_behind)
+        platform.demo_admin_file.write_text(json.dumps(left_behind))
         program = platform.command(module, *arguments)
         output, _ = program.communicate(timeout=DEMO_TIMEOUT_S)
         assert program.returncode == 0, output
-        assert platform.summary()["user_orders"] >= 0, "what is remembered now signs in"
+        assert json.loads(platform.demo_admin_file.read_text())["email"] != left_behind["email"]
+        platform.summary()  # raises unless what is remembered now signs in as an administrator
 
     sign_in_with_what_was_left("scripts.demo", "--check")
     sign_in_with_what_was_left("scripts.saras", "login", "--demo")

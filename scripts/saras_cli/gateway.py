@@ -12,7 +12,7 @@ import httpx
 import typer
 
 from scripts.compose_platform import gateway_of_compose
-from scripts.platform_state import running_platform
+from scripts.platform_state import keep_private, running_platform
 from scripts.saras_cli.output import NotReachable, Refusal
 from scripts.saras_cli.settings import OperatorSettings
 
@@ -134,12 +134,7 @@ class Gateway:
     def keep(self) -> Path:
         """Keep the session for the next commands."""
         path = self._settings.session_path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written aside and put in its place: two commands at once never see half of it.
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump({name: self._tokens[name] for name in ("access_token", "refresh_token")}, file)
-        aside.replace(path)
+        keep_private(path, {name: self._tokens[name] for name in ("access_token", "refresh_token")})
         return path
 
     def sign_out(self) -> None:

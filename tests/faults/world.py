@@ -297,12 +297,7 @@ class World:
             "notification_service": ("notification-service", notification_service.consumers.make_handlers(clock)),
         }
         for package, (name, table) in handlers.items():
-            self.bus.declare(name, table)
-            self._twin(f"{name}-consume", package, lambda process, name=name, table=table: [
-                ("consume", lambda: self._consume(process, name, table)),
-                ("catch-up", lambda: self._catch_up(process, name, table)),
-            ])  # fmt: skip
-        self.bus.declare(trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS)
+            self._consuming_twin(name, package, table)
         for name, package in (("portfolio-service", "portfolio_service"), ("trade-executor", "trade_executor")):
             self._twin(f"{name}-relay", package, lambda process, name=name: [
                 ("relay", lambda: self._relay(process, name))
@@ -310,16 +305,16 @@ class World:
         self._twin("portfolio-service-sweep", "portfolio_service", lambda process: [
             ("sweep", lambda: self._sweep(process))
         ])  # fmt: skip
-        self._twin("trade-executor-consume", "trade_executor", lambda process: [
-            ("consume", lambda: self._consume(
-                process, trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS
-            )),
-            ("catch-up", lambda: self._catch_up(
-                process, trade_executor.consumers.CONSUMER, trade_executor.consumers.HANDLERS
-            )),
-        ])  # fmt: skip
+        self._consuming_twin(trade_executor.consumers.CONSUMER, "trade_executor", trade_executor.consumers.HANDLERS)
         self._twin("trade-executor-worker", "trade_executor", lambda process: [("work", lambda: self._work(process))])
         self._twin("trade-executor-loop", "trade_executor", lambda process: [("loop", lambda: self._loop(process))])
+
+    def _consuming_twin(self, name: str, package: str, handlers: Any) -> None:
+        self.bus.declare(name, handlers)
+        self._twin(f"{name}-consume", package, lambda process: [
+            ("consume", lambda: self._consume(process, name, handlers)),
+            ("catch-up", lambda: self._catch_up(process, name, handlers)),
+        ])  # fmt: skip
 
     def _twin(self, name: str, package: str, begin: Any) -> None:
         for number in range(1, self.twins + 1):
