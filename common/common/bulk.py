@@ -34,7 +34,7 @@ def update_rows(session: Session, of: type[DeclarativeBase], key: str, rows: Seq
     """Set the columns that the first row names, each row under its own `key`; raises RowsMissing when one is not there."""
     if not rows:
         return
-    result = session.execute(_update(cast(sa.Table, of.__table__), key, tuple(rows[0])), given(rows))
+    result = session.execute(updating(cast(sa.Table, of.__table__), key, tuple(rows[0])), given(rows))
     if result.rowcount != len(rows):  # type: ignore[attr-defined]
         raise RowsMissing(f"{len(rows)} rows of {of.__tablename__} to change, {result.rowcount} changed")  # type: ignore[attr-defined]
 
@@ -45,21 +45,31 @@ def array_of(values: Iterable[Any], of: type[sa.types.TypeEngine[Any]] = sa.Uuid
     return sa.bindparam(None, list(values), type_=array, unique=True)
 
 
-def given(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameters of `insertion`."""
-    return {_ROWS: orjson.dumps(rows, default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()}
+def given(rows: Sequence[Mapping[str, Any]], under: str = _ROWS) -> dict[str, str]:
+    """The parameters of `insertion`, `update` and `recordset` of that name."""
+    return {under: orjson.dumps(rows, default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()}
+
+
+def all_at_once(*writes: Insert | sa.Update) -> sa.Select[int]:
+    """Writes to different rows as one statement: one exchange with the server. Answers how many rows the last one wrote.
+
+    The last has to return something. None of them sees what the others write.
+    """
+    parts = [write.cte(f"write_{number}") for number, write in enumerate(writes)]
+    return sa.select(sa.func.count()).select_from(parts[-1]).add_cte(*parts[:-1])
 
 
 @cache
-def insertion(table: sa.Table, names: tuple[str, ...]) -> Insert:
+def insertion(table: sa.Table, names: tuple[str, ...], under: str = _ROWS) -> Insert:
     """`INSERT INTO table (names) SELECT … FROM json_to_recordset(…)`, for callers that add ON CONFLICT or RETURNING."""
-    rows = recordset(table, names)
+    rows = recordset(table, names, under=under)
     return insert(table).from_select([table.c[name] for name in names], sa.select(*rows.c))
 
 
 @cache
-def _update(table: sa.Table, key: str, names: tuple[str, ...]) -> sa.Update:
-    rows = recordset(table, names)
+def updating(table: sa.Table, key: str, names: tuple[str, ...], under: str = _ROWS) -> sa.Update:
+    """`UPDATE table SET … FROM json_to_recordset(…)`: the columns `names`, each row under its own `key`."""
+    rows = recordset(table, names, under=under)
     return (
         sa.update(table)
         .where(table.c[key] == rows.c[key])
@@ -67,10 +77,12 @@ def _update(table: sa.Table, key: str, names: tuple[str, ...]) -> sa.Update:
     )
 
 
-def recordset(table: sa.Table, names: Sequence[str], *more: sa.ColumnClause[Any]) -> sa.TableValuedAlias:
+def recordset(
+    table: sa.Table, names: Sequence[str], *more: sa.ColumnClause[Any], under: str = _ROWS
+) -> sa.TableValuedAlias:
     """What `given` gives as rows of a query: columns of the table, and `more` that it does not have."""
     return (
-        sa.func.json_to_recordset(sa.cast(sa.bindparam(_ROWS, type_=sa.Text), JSON))
+        sa.func.json_to_recordset(sa.cast(sa.bindparam(under, type_=sa.Text), JSON))
         .table_valued(*(sa.column(name, table.c[name].type) for name in names), *more, name="given")
         .render_derived(with_types=True)
     )

@@ -5,6 +5,7 @@ in FastAPI's default scope a failing commit would reach the client as success.
 """
 
 import importlib.resources
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
 from sqlalchemy import BigInteger, DateTime, MetaData, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
 NAMING = {
@@ -38,6 +41,9 @@ TRANSACTION_ATTEMPTS_MAX = 5
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: the transaction did nothing and may run again."""
 MIGRATION_LOCK_KEY = 0x5A4A5
+PING_AFTER_S = 1.0
+"""A connection used more recently is trusted: a server that went away since is met by the transaction itself."""
+_RESTS_SINCE = "rests_since"
 
 Paise = BigInteger
 T = TypeVar("T")
@@ -58,10 +64,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """One service's database: an engine with bounded waits and its sessions.
 
-    `url` is `postgresql://` or `postgresql+psycopg2://`. Create it after a fork, never before.
+    `url` is `postgresql://` or `postgresql+psycopg2://`. Create it after a fork, never before. A connection that has rested
+    for `ping_after_s` is asked whether it still lives before it is used.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "saras") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        application_name: str = "saras",
+        ping_after_s: float = PING_AFTER_S,
+    ) -> None:
         parsed = make_url(url).set(drivername="postgresql+psycopg2")
         options = (
             f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={STATEMENT_TIMEOUT_MS}"
@@ -73,7 +87,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=CONNECT_TIMEOUT_S,
-            pool_pre_ping=True,
             # A failed statement is logged; what a user has sent with it is not.
             hide_parameters=True,
             connect_args={
@@ -84,6 +97,7 @@ class Database:
                 "tcp_user_timeout": 30_000,
             },
         )
+        _ping_after_rest(self.engine, ping_after_s)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     def session(self) -> Session:
@@ -104,6 +118,27 @@ class Database:
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+
+def _ping_after_rest(engine: Engine, rest_s: float) -> None:
+    """Ask a connection that has rested so long whether it lives; if not, it and all others of the pool are made anew.
+
+    The pool's own pre-ping asks before every use, which is one more exchange with the server in every transaction.
+    """
+
+    def rest(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_RESTS_SINCE] = time.monotonic()
+
+    def ping(connection: DBAPIConnection, record: ConnectionPoolEntry, _: Any) -> None:
+        if time.monotonic() - record.info.get(_RESTS_SINCE, math.inf) < rest_s:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkin", rest)
+    event.listen(engine, "checkout", ping)
 
 
 def is_retryable(error: DBAPIError) -> bool:

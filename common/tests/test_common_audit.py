@@ -212,24 +212,27 @@ def test_two_writers_without_the_lock_cannot_fork_the_chain(db: Database) -> Non
 
 
 def test_the_loop_links_and_goes_on_after_an_outage(db: Database) -> None:
+    # Of their own: an outage meets the connections of the loop alone.
+    others = Database(db.url, pool_size=1)
     stop = threading.Event()
     loop = threading.Thread(target=audit_chain.run, args=(db, "room", stop))
     loop.start()
     try:
-        write(db, 2)
-        eventually(lambda: verdict(db).chained == 2)
-        with db.engine.begin() as connection:
+        write(others, 2)
+        eventually(lambda: verdict(others).chained == 2)
+        with others.engine.begin() as connection:
             connection.execute(
                 sa.text(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
             )
-        write(db, 2)
-        eventually(lambda: verdict(db).chained == 4)
+        write(others, 2)
+        eventually(lambda: verdict(others).chained == 4)
     finally:
         stop.set()
         loop.join(10)
+        others.dispose()
     assert not loop.is_alive()
 
 

@@ -36,6 +36,7 @@ def create_app(
     return service_app(
         name=NAME,
         title="Saras portfolio-service",
+        asked_most=routes_orders.placing,
         routers=[
             routes_orders.router,
             routes_portfolios.router,

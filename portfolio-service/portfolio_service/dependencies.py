@@ -21,19 +21,17 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who asks for orders, under which idempotency key, and the commit that will hold them.
-
-    One dependency instead of three: to solve one costs the framework as much as judging an order costs us.
-    """
+    """Who asks for orders, under which idempotency key, and the commit that will hold them."""
 
     user: CurrentUser
     key: str
     commit: SharedCommit
 
 
-async def _asking(request: Request, idempotency_key: KeyHeader = None) -> Asking:
+async def asking(request: Request, idempotency_key: KeyHeader = None) -> Asking:
+    """Dependency: who asks for orders; raises Unauthorized and IdempotencyKeyRequired."""
     user = await current_user(request)
     return Asking(user, required_key(idempotency_key), request.app.state.commit)
 
 
-AskingDep = Annotated[Asking, Depends(_asking)]
+AskingDep = Annotated[Asking, Depends(asking)]

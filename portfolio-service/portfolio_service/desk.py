@@ -1,21 +1,21 @@
 """The desk at which submissions are judged: locked balances and limits, what earlier orders left, the rows they become.
 
 Reading happens in the constructor (trader rows, then accounts, each in one order of ids), judging changes only what the
-desk knows, writing is one statement per table.
+desk knows, writing is one statement.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from common import outbox
-from common.bulk import insert_rows
+from common.bulk import all_at_once, given, insertion, updating
 from common.clock import trading_date
 from common.errors import Unavailable
 from common.events import OrderAccepted
@@ -30,12 +30,13 @@ from portfolio_service.ledger import (
     Transfer,
     asset_of,
     cash_account,
+    effects,
     hold_cash,
     hold_shares,
     shares_account,
 )
 from portfolio_service.market_view import unsettled_since
-from portfolio_service.models import Portfolio, TaxLot, Trader, UserOrder
+from portfolio_service.models import Account, Portfolio, TaxLot, Trader, TransferRow, UserOrder
 from portfolio_service.orders import OrderRequest, OrderState
 from portfolio_service.portfolios import default_portfolio_id, make_default, open_paper_cash
 from portfolio_service.risk import Limits, RateBucket, Refusal, Terms
@@ -62,11 +63,21 @@ class _Counters:
     bucket: RateBucket | None
 
     @classmethod
-    def of(cls, trader: Trader) -> "_Counters":
-        """As the row says."""
-        if trader.rate_level is None or trader.rate_at is None:
-            return cls(trader.gross_on, trader.gross_paise, None)
-        return cls(trader.gross_on, trader.gross_paise, RateBucket(trader.rate_level, trader.rate_at))
+    def of(cls, row: Any) -> "_Counters":
+        """As a row of `_TRADERS` says."""
+        bucket = None if row.rate_level is None else RateBucket(row.rate_level, row.rate_at)
+        return cls(row.gross_on, row.gross_paise, bucket)
+
+    def row(self, user_id: UUID) -> dict[str, Any]:
+        """As the row has to become."""
+        level, at = (self.bucket.level, self.bucket.at) if self.bucket else (None, None)
+        return {
+            "user_id": user_id,
+            "gross_on": self.gross_on,
+            "gross_paise": self.gross_paise,
+            "rate_level": level,
+            "rate_at": at,
+        }
 
 
 class Desk:
@@ -102,23 +113,16 @@ class Desk:
 
         A portfolio that is being deleted may still look open here; it is empty then, so nothing can be held in it.
         """
-        query = (
-            sa.select(Trader, Portfolio)
-            .join(Portfolio, sa.and_(Portfolio.user_id == Trader.user_id, Portfolio.closed_at.is_(None)))
-            .where(Trader.user_id.in_(users))
-            .order_by(Trader.user_id)
-            .with_for_update(key_share=True, of=Trader)
-            .execution_options(populate_existing=True)
-        )
-        found = self._session.execute(query).all()
-        if missing := set(users) - {trader.user_id for trader, _ in found}:
+        asked = {"users": users}
+        found = self._session.execute(_TRADERS, asked).all()
+        if missing := set(users) - {row.user_id for row in found}:
             for user in sorted(missing):
                 make_default(self._session, user, self._now)
-            found = self._session.execute(query).all()
-        self._counters = {trader.user_id: _Counters.of(trader) for trader, _ in found}
-        self._owners = {portfolio.portfolio_id: portfolio.user_id for _, portfolio in found}
-        for _, portfolio in found:
-            open_paper_cash(self._session, portfolio, paper_cash_paise, self._now)
+            found = self._session.execute(_TRADERS, asked).all()
+        self._counters = {row.user_id: _Counters.of(row) for row in found}
+        self._owners = {row.portfolio_id: row.user_id for row in found}
+        for row in found:
+            open_paper_cash(self._session, row, paper_cash_paise, self._now)
 
     def _load_unsettled(self, requests: Sequence[tuple[UUID, OrderRequest]]) -> dict[AccountKey, int]:
         """Delivery shares that may not be sold yet where selling before delivery (BTST) is off.
@@ -288,33 +292,55 @@ class Desk:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def write(self) -> None:
-        """Write orders, holds, counters and messages, one statement each."""
+        """Write orders, holds, balances and counters in one statement, and the messages."""
         if not self._rows:
             return
-        insert_rows(self._session, UserOrder, self._rows)
-        postings.post_holds(self._session, self._holds, self._now)
-        counters = [(user, self._counters[user]) for user in sorted(self._changed)]
-        self._session.execute(
-            _COUNT,
-            {
-                "users": [str(user) for user, _ in counters],
-                "gross_on": [counter.gross_on for _, counter in counters],
-                "gross": [counter.gross_paise for _, counter in counters],
-                "level": [counter.bucket.level if counter.bucket else None for _, counter in counters],
-                "at": [counter.bucket.at if counter.bucket else None for _, counter in counters],
-            },
-        )
+        moved = postings.moves(effects(self._holds))
+        holds = postings.hold_rows(self._holds, self._now)
+        counters = [self._counters[user].row(user) for user in sorted(self._changed)]
+        statement = _writing(tuple(self._rows[0]), tuple(holds[0]), tuple(counters[0]))
+        given_rows = {
+            **given(self._rows, _ORDERS),
+            **given(holds, _HOLDS),
+            **given(counters, _COUNTERS),
+            **given(moved, postings.CHANGES),
+        }
+        postings.require_all(moved, self._session.execute(statement, given_rows).scalar_one())
         outbox.record_many(self._session, self._events, source=NAME)
         log.info("order.accepted", orders=len(self._rows), order_id=self._rows[0]["order_id"])
 
 
-_SAME = ("user_id", "exchange", "tradingsymbol", "side", "quantity")
-_COUNT = text(
-    "UPDATE trader SET gross_on = new.gross_on, gross_paise = new.gross, rate_level = new.level, rate_at = new.at"
-    " FROM unnest(CAST(:users AS uuid[]), CAST(:gross_on AS date[]), CAST(:gross AS bigint[]),"
-    " CAST(:level AS bigint[]), CAST(:at AS timestamptz[])) AS new (user_id, gross_on, gross, level, at)"
-    " WHERE trader.user_id = new.user_id"
+_ORDERS, _HOLDS, _COUNTERS = "orders", "holds", "counters"
+
+
+@cache
+def _writing(orders: tuple[str, ...], holds: tuple[str, ...], counters: tuple[str, ...]) -> sa.Select[int]:
+    """One statement for everything that acceptance writes of its own; answers how many balances it changed."""
+    return all_at_once(
+        insertion(cast(sa.Table, UserOrder.__table__), orders, _ORDERS),
+        insertion(cast(sa.Table, TransferRow.__table__), holds, _HOLDS),
+        updating(cast(sa.Table, Trader.__table__), "user_id", counters, _COUNTERS),
+        postings.CHANGING.returning(Account.id),
+    )
+
+
+_TRADERS = (
+    sa.select(
+        Trader.user_id,
+        Trader.gross_on,
+        Trader.gross_paise,
+        Trader.rate_level,
+        Trader.rate_at,
+        Portfolio.portfolio_id,
+        Portfolio.is_default,
+        Portfolio.cash_opened,
+    )
+    .join(Portfolio, sa.and_(Portfolio.user_id == Trader.user_id, Portfolio.closed_at.is_(None)))
+    .where(Trader.user_id == sa.any_(sa.bindparam("users", type_=sa.ARRAY(sa.Uuid))))
+    .order_by(Trader.user_id)
+    .with_for_update(key_share=True, of=Trader)
 )
+_SAME = ("user_id", "exchange", "tradingsymbol", "side", "quantity")
 
 
 def _hold_charges(request: OrderRequest, terms: Terms) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import sqlalchemy as sa
@@ -89,8 +90,10 @@ def lock_traders(session: Session, user_ids: Iterable[UUID]) -> None:
     )
 
 
-def open_paper_cash(session: Session, portfolio: Portfolio, paise: int, now: datetime) -> None:
-    """Give a new default portfolio its initial paper cash, once."""
+def open_paper_cash(
+    session: Session, portfolio: Portfolio | sa.Row[*tuple[Any, ...]], paise: int, now: datetime
+) -> None:
+    """Give a new default portfolio (the object, or a row that names it) its initial paper cash, once."""
     if paise <= 0 or portfolio.cash_opened or not portfolio.is_default:
         return
     cash = cash_account(portfolio.portfolio_id)

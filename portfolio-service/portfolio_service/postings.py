@@ -14,18 +14,27 @@ import sqlalchemy as sa
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from common.bulk import given, insert_rows, insertion
+from common.bulk import given, insertion, recordset
 from portfolio_service.ledger import AccountKey, AccountKind, Balance, Transfer, effects
 from portfolio_service.models import Account, TransferRow
 
 _ACCOUNTS = cast(sa.Table, Account.__table__)
 _TRANSFERS = cast(sa.Table, TransferRow.__table__)
 _LOCK = text("SELECT id, posted, held FROM account WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE")
-_CHANGE = text(
-    "UPDATE account SET posted = account.posted + change.posted, held = account.held + change.held"
-    " FROM unnest(CAST(:ids AS uuid[]), CAST(:posted AS bigint[]), CAST(:held AS bigint[])) AS change (id, posted, held)"
-    " WHERE account.id = change.id"
-)
+CHANGES = "changes"
+
+
+def _changing() -> sa.Update:
+    change = recordset(_ACCOUNTS, ("id", "posted", "held"), under=CHANGES)
+    return (
+        sa.update(_ACCOUNTS)
+        .where(_ACCOUNTS.c.id == change.c.id)
+        .values(posted=_ACCOUNTS.c.posted + change.c.posted, held=_ACCOUNTS.c.held + change.c.held)
+    )
+
+
+CHANGING = _changing()
+"""Adds the rows given as CHANGES to locked accounts."""
 
 
 class AccountMissing(Exception):
@@ -81,29 +90,32 @@ def post(session: Session, transfers: Sequence[Transfer], at: datetime) -> list[
     return new
 
 
-def post_holds(session: Session, transfers: Sequence[Transfer], at: datetime) -> None:
-    """Write the holds of new orders: their ids are fresh, so a repeat is an error and not a no-op."""
-    if not transfers:
-        return
-    insert_rows(session, _TRANSFERS, [_row(transfer, at) for transfer in transfers])
-    change_balances(session, effects(transfers))
-
-
 def change_balances(session: Session, changes: Mapping[AccountKey, Balance]) -> None:
-    """Add net changes to locked accounts in one statement."""
-    moved = [(key.id, change) for key, change in changes.items() if change.posted or change.held]
-    if not moved:
-        return
-    result = session.execute(
-        _CHANGE,
-        {
-            "ids": [str(account_id) for account_id, _ in moved],
-            "posted": [change.posted for _, change in moved],
-            "held": [change.held for _, change in moved],
-        },
-    )
-    if result.rowcount != len(moved):  # type: ignore[attr-defined]
-        raise AccountMissing(f"{len(moved)} accounts to change, {result.rowcount} exist")  # type: ignore[attr-defined]
+    """Add net changes to locked accounts in one statement; raises AccountMissing."""
+    moved = moves(changes)
+    if moved:
+        result = session.execute(CHANGING, given(moved, CHANGES))
+        require_all(moved, result.rowcount)  # type: ignore[attr-defined]
+
+
+def moves(changes: Mapping[AccountKey, Balance]) -> list[dict[str, object]]:
+    """The rows of CHANGES: accounts whose balance becomes another."""
+    return [
+        {"id": key.id, "posted": change.posted, "held": change.held}
+        for key, change in changes.items()
+        if change.posted or change.held
+    ]
+
+
+def require_all(moved: Sequence[object], changed: int) -> None:
+    """Raise AccountMissing when fewer accounts were changed than were to move."""
+    if changed != len(moved):
+        raise AccountMissing(f"{len(moved)} accounts to change, {changed} exist")
+
+
+def hold_rows(transfers: Iterable[Transfer], at: datetime) -> list[dict[str, object]]:
+    """The rows of transfers, for a caller that writes them with others; their ids must be fresh."""
+    return [_row(transfer, at) for transfer in transfers]
 
 
 def balances_of(session: Session, owners: Iterable[UUID]) -> dict[AccountKey, Balance]:

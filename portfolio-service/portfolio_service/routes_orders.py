@@ -16,6 +16,7 @@ from portfolio_service.dependencies import Asking, AskingDep, SettingsDep
 from portfolio_service.market_view import observe
 from portfolio_service.models import TaxLot
 from portfolio_service.order_queries import OrderFilter
+from portfolio_service.order_route import OrderRoute
 from portfolio_service.orders import OrderState
 from portfolio_service.paging import PAGE_DEFAULT, PAGE_MAX
 from portfolio_service.schemas import (
@@ -38,6 +39,8 @@ from portfolio_service.schemas import (
 from portfolio_service.submissions import Accepted, Outcome, Refused, Submission
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
+placing = APIRouter(prefix="/api/v1", tags=["orders"], route_class=OrderRoute)
+"""Requests for orders; the other routes are the framework's own."""
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str | None, Query(max_length=200)]
@@ -48,19 +51,19 @@ class BatchRefused(Unprocessable):
     """An all-or-none list with at least one order that can not be taken."""
 
 
-@router.post("/orders", status_code=202, responses={202: {"model": OrderOut}})
+@placing.post("/orders", status_code=202, responses={202: {"model": OrderOut}})
 async def place_order(body: OrderIn, asking: AskingDep) -> Response:
     """Accept an order: the money or shares are held and the order is on its way to the market."""
     return await _place_one(body, body.side, "orders", asking)
 
 
-@router.post("/orders/buy", status_code=202, responses={202: {"model": OrderOut}})
+@placing.post("/orders/buy", status_code=202, responses={202: {"model": OrderOut}})
 async def buy(body: TradeIn, asking: AskingDep) -> Response:
     """Accept a buy."""
     return await _place_one(body, "BUY", "orders/buy", asking)
 
 
-@router.post("/orders/sell", status_code=202, responses={202: {"model": OrderOut}})
+@placing.post("/orders/sell", status_code=202, responses={202: {"model": OrderOut}})
 async def sell(body: TradeIn, asking: AskingDep) -> Response:
     """Accept a sale of shares that are held and free."""
     return await _place_one(body, "SELL", "orders/sell", asking)
@@ -77,14 +80,14 @@ async def _place_one(body: TradeIn, side: Side, route: str, asking: Asking, aske
     return await asking.commit.answer(submission, route, asked or body, produce)
 
 
-@router.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
-async def place_batch(body: BatchIn, asking: AskingDep, settings: SettingsDep) -> Response:
+@placing.post("/orders/batch", status_code=202, responses={202: {"model": BatchOut}})
+async def place_batch(body: BatchIn, asking: AskingDep) -> Response:
     """Accept a list of orders in one transaction, all or none unless `atomic` is false."""
-    if len(body.orders) > settings.batch_orders_max:
+    if len(body.orders) > asking.commit.orders_max:
         raise Unprocessable(
-            f"A batch may have at most {settings.batch_orders_max} orders.",
+            f"A batch may have at most {asking.commit.orders_max} orders.",
             code="batch_limit",
-            limit=settings.batch_orders_max,
+            limit=asking.commit.orders_max,
         )
     requests = [order.request(order.side) for order in body.orders]
     submission = Submission(asking.user.user_id, asking.user.kyc, requests, asking.key, atomic=body.atomic)

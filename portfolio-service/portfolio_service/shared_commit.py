@@ -1,9 +1,10 @@
 """One commit for all requests that wait together: each judged alone, each answered after the commit that holds it.
 
-A commit costs a flush to disk and a dozen statements whether it holds one order or fifty. One thread takes all requests that
-have come into one transaction; while it commits the next ones gather. Nobody waits for company, and no request has a thread
-of its own. Requests are judged in the order they came, so one user's keep theirs; if the transaction fails each gets one of
-its own, so that one bad request never fails its neighbours.
+A commit costs a flush to disk and half a dozen statements whether it holds one order or fifty. One thread takes all requests
+that have come into one transaction; while it commits the next ones gather. Nobody waits for company, and no request has a
+thread of its own. Requests are judged in the order they came, so one user's keep theirs; if the transaction fails each gets
+one of its own, so that one bad request never fails its neighbours. A second such thread would make more commits of fewer
+orders: a fifth fewer orders a second at 32 connections.
 """
 
 import asyncio
@@ -71,6 +72,11 @@ class SharedCommit:
         self._lock = threading.Lock()
         self._working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+
+    @property
+    def orders_max(self) -> int:
+        """The most orders of one request."""
+        return self._settings.batch_orders_max
 
     async def answer(self, submission: Submission, route: str, asked: BaseModel, produce: Produce) -> Response:
         """Judge and take a request's orders, answer after the commit; the same key is answered once.

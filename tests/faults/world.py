@@ -4,6 +4,7 @@ Every process has two of itself, engines of its own and no memory in common with
 with an empty memory, as a container would.
 """
 
+import math
 import random
 import threading
 from collections import Counter
@@ -228,9 +229,8 @@ class World:
         self.engine.faults.calm()
 
     def _plain_database(self, url: str, name: str = "faults") -> Database:
-        db = Database(url, pool_size=2, application_name=name)
         # A fault must show where it happens, not be mended by a ping at the next checkout.
-        db.engine.pool._pre_ping = False
+        db = Database(url, pool_size=2, application_name=name, ping_after_s=math.inf)
         self.scheduler.time.watch(db)
         self._databases.append(db)
         return db
