@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -98,7 +98,7 @@ def split_by_largest_remainder(
     members = Counter(weights)
     if total < 0 or any(weight < 0 for weight in members):
         raise ValueError("total and weights must not be negative")
-    weight_sum = sum(weights)
+    weight_sum = sum(weight * count for weight, count in members.items())
     if weight_sum == 0:
         if total:
             raise ValueError("nothing to split by: all weights are zero")
@@ -109,7 +109,7 @@ def split_by_largest_remainder(
     whole, level, free = first_in_line(remainders, members, left)
     for weight in whole:
         floors[weight] += 1
-    shares = [floors[weight] for weight in weights]
+    shares = list(map(floors.__getitem__, weights))
     ties: Sequence[Any] = tie_break if tie_break is not None else range(len(weights))
     for index in first_of(level, weights, free, ties):
         shares[index] += 1
@@ -137,7 +137,7 @@ def first_of(level: AbstractSet[K], classes: Sequence[K], count: int, ties: Sequ
     """Positions in `classes` of the `count` members of `level` with the smallest tie keys."""
     if not count:
         return []
-    return sorted((position for position, one in enumerate(classes) if one in level), key=ties.__getitem__)[:count]
+    return sorted(compress(range(len(classes)), map(level.__contains__, classes)), key=ties.__getitem__)[:count]
 
 
 def _rupees_in(value: object) -> int:

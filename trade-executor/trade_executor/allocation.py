@@ -6,8 +6,9 @@ behind their exact quota. Pure functions of persisted rows: the same rows give t
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import count
 from uuid import UUID
 
 from common.money import first_in_line, first_of, split_by_largest_remainder
@@ -27,35 +28,39 @@ def allocate_round(
     `new_fill`, is never negative, never lifts an order above its quantity, and keeps every order within one share of its
     exact pro-rata part. Raises ValueError when the fills exceed the block.
     """
-    total = sum(quantities)
-    filled = sum(already) + new_fill
+    # Orders that brought the same and have got the same are one class: a block has few of them, however many its orders.
+    numbers: defaultdict[tuple[int, int], int] = defaultdict(count().__next__)
+    classes = list(map(numbers.__getitem__, zip(quantities, already, strict=True)))
+    members = Counter(classes)
+    kinds = list(numbers)
+    total = sum(asked * members[one] for one, (asked, _) in enumerate(kinds))
+    filled = sum(got * members[one] for one, (_, got) in enumerate(kinds)) + new_fill
     if new_fill < 0 or filled > total:
         raise ValueError(f"{filled} shares filled of a block of {total}")
-    # Orders that brought the same and have got the same are one class: a block has few of them, however many its orders.
-    classes = list(zip(quantities, already, strict=True))
-    members = Counter(classes)
-    if any(not 0 <= got <= asked for asked, got in members):
+    if any(not 0 <= got <= asked for asked, got in kinds):
         raise ValueError("an order has more than it asked for")
     # Deficits times `total`, so that they stay whole numbers.
-    deficits = {(asked, got): filled * asked - got * total for asked, got in members}
-    spaces = {(asked, got): asked - got for asked, got in members}
-    gives = {one: min(max(0, deficits[one]) // total, spaces[one]) if total else 0 for one in members}
-    rest = new_fill - sum(gives[one] * count for one, count in members.items())
-    level: set[tuple[int, int]] = set()
+    deficits = [filled * asked - got * total for asked, got in kinds]
+    spaces = [asked - got for asked, got in kinds]
+    gives = [
+        min(max(0, deficit) // total, space) if total else 0 for deficit, space in zip(deficits, spaces, strict=True)
+    ]
+    rest = new_fill - sum(give * members[one] for one, give in enumerate(gives))
+    level: set[int] = set()
     step = free = 0
     while rest:
         # Behind most first when giving, behind least first when the floors alone were more than there is.
         step = 1 if rest > 0 else -1
         behind = {
-            one: step * (deficits[one] - gives[one] * total)
-            for one in members
-            if (gives[one] < spaces[one] if step > 0 else gives[one] > 0)
+            one: step * (deficits[one] - give * total)
+            for one, give in enumerate(gives)
+            if (give < spaces[one] if step > 0 else give > 0)
         }
         whole, level, free = first_in_line(behind, members, abs(rest))
         for one in whole:
             gives[one] += step
         rest -= step * (sum(members[one] for one in whole) + free)
-    shares = [gives[one] for one in classes]
+    shares = list(map(gives.__getitem__, classes))
     for place in first_of(level, classes, free, tie_keys):
         shares[place] += step
     return shares
