@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
-from api_gateway.proxy import KEEPALIVE_S
+from api_gateway.room_connections import KEEPALIVE_S
 from common.process import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
