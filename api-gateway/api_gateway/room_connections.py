@@ -153,7 +153,9 @@ class Connection(asyncio.Protocol):
 
     def _ends_with_connection(self) -> bool:
         head = self._head
-        return head is not None and head.length is None and all(name != b"transfer-encoding" for name, _ in head.headers)
+        return (
+            head is not None and head.length is None and all(name != b"transfer-encoding" for name, _ in head.headers)
+        )
 
     # --- the parser -------------------------------------------------------------------------------------------------
 
