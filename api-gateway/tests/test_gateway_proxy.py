@@ -1,5 +1,4 @@
-"""Rooms behind HTTP: what is passed on, what happens when a room is away, slow or breaks off, and what is never sent
-twice."""
+"""Rooms behind HTTP: what is passed on, and what happens when a room is away, slow or breaks off."""
 
 from __future__ import annotations
 
@@ -7,18 +6,13 @@ import asyncio
 import http.client
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
-
-from api_gateway.room_connections import KEEPALIVE_S
-from common.process import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
     from conftest import Start
@@ -203,69 +197,6 @@ def test_a_room_that_is_slow(start: Start, auth_headers: Headers, slow_room: Slo
     assert "Idempotency-Key" in answer.json()["detail"]
 
 
-@dataclass
-class ClosingRoom:
-    """Answers the first request of a connection and keeps it open; the second one it reads, and hangs up."""
-
-    port: int = 0
-    requests: list[str] = field(default_factory=list)
-    connections: int = 0
-
-    def serve(self, listener: socket.socket) -> None:
-        """Accept connections until the listener is closed."""
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            for number in range(2):
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    part = connection.recv(65536)
-                    if not part:
-                        return
-                    head += part
-                self.requests.append(head.split(b" ", 1)[0].decode())
-                if number == 0:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-
-@contextmanager
-def closing_room() -> Iterator[ClosingRoom]:
-    """A running ClosingRoom."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        room = ClosingRoom(listener.getsockname()[1])
-        threading.Thread(target=room.serve, args=(listener,), daemon=True).start()
-        yield room
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_a_request_with_an_effect_is_never_sent_twice(start: Start, auth_headers: Headers, method: str) -> None:
-    with closing_room() as room:
-        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"})
-        assert door.client.get("/api/v1/orders", headers=auth_headers()).text == "ok"
-        answer = door.client.request(method, "/api/v1/orders", headers=auth_headers())
-        assert (answer.status_code, answer.json()["code"]) == (502, "upstream_disconnected")
-        assert "Idempotency-Key" in answer.json()["detail"]
-        assert room.requests == ["GET", method]
-        assert room.connections == 1
-
-
-def test_a_get_on_a_closing_connection_is_sent_once_more(start: Start, auth_headers: Headers) -> None:
-    with closing_room() as room:
-        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"})
-        for _ in range(2):
-            assert door.client.get("/api/v1/orders", headers=auth_headers()).text == "ok"
-        assert room.requests == ["GET", "GET", "GET"]
-        assert room.connections == 2
-
-
 def test_failures_are_counted_by_room(start: Start, auth_headers: Headers) -> None:
     door = start(upstreams={ORDERS: "http://127.0.0.1:9"})
     door.client.get("/api/v1/orders", headers=auth_headers())
@@ -308,9 +239,3 @@ def test_odd_bytes_in_headers_and_query_are_never_our_mistake(
                 answer.begin()
                 assert answer.status in (200, 400), (value, place, answer.status)
                 answer.read()
-
-
-def test_an_idle_connection_is_closed_by_its_client_long_before_its_server() -> None:
-    assert KEEPALIVE_S * 10 < KEEP_ALIVE_S
-    # What rooms say to each other goes over httpx, with its own default.
-    assert (httpx.Limits().keepalive_expiry or 0) * 10 < KEEP_ALIVE_S

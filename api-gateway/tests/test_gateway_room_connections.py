@@ -1,4 +1,5 @@
-"""Kept connections to a room whose answers are written byte by byte: what is an answer, and which connection is used again."""
+"""Kept connections to a room whose answers are written byte by byte: what is an answer, which connection is used again, and
+what is never sent twice."""
 
 from __future__ import annotations
 
@@ -6,15 +7,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from api_gateway import room_connections
 from api_gateway.proxy import HttpPool
 from common.config import InvalidSettings
+from common.process import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
     from conftest import Start
@@ -26,15 +29,16 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @dataclass
 class Scripted:
-    """Sends the next of its answers for every request of a connection; hangs up after the last, or after one that is told."""
+    """Sends the next of its answers for every request of a connection, and hangs up after the last."""
 
     answers: Sequence[bytes]
     last: bool = True
-    """Whether a connection ends after its last answer; otherwise that one is repeated."""
+    """Whether it hangs up; otherwise the last answer is repeated."""
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     sent: int = 0
-    pause: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+    """Set: it answers. Otherwise it has read the request and waits."""
     port: int = 0
 
     def serve(self, listener: socket.socket) -> None:
@@ -47,8 +51,12 @@ class Scripted:
             self.connections += 1
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
+    def methods(self) -> list[str]:
+        """What was asked, in its order."""
+        return [head.split(b" ", 1)[0].decode() for head in self.requests]
+
     def _talk(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(OSError):  # a client that hangs up is what some tests are about
             for answer in self.answers if self.last else self._endless():
                 head = b""
                 while b"\r\n\r\n" not in head:
@@ -57,13 +65,10 @@ class Scripted:
                         return
                     head += part
                 self.requests.append(head)
-                self.pause.wait(10)
-                try:
-                    for start in range(0, len(answer), 65536):
-                        connection.sendall(answer[start : start + 65536])
-                        self.sent += len(answer[start : start + 65536])
-                except OSError:
-                    return
+                self.go.wait(10)
+                for start in range(0, len(answer), 65536):
+                    connection.sendall(answer[start : start + 65536])
+                    self.sent += len(answer[start : start + 65536])
 
     def _endless(self) -> Iterator[bytes]:
         yield from self.answers
@@ -77,10 +82,10 @@ def scripted(*answers: bytes, last: bool = True, paused: bool = False) -> Iterat
     with socket.create_server(("127.0.0.1", 0)) as listener:
         room = Scripted(answers, last, port=listener.getsockname()[1])
         if not paused:
-            room.pause.set()
+            room.go.set()
         threading.Thread(target=room.serve, args=(listener,), daemon=True).start()
         yield room
-        room.pause.set()
+        room.go.set()
         listener.shutdown(socket.SHUT_RDWR)
 
 
@@ -160,6 +165,30 @@ def test_a_connection_that_may_not_be_used_again_is_not(start: Start, auth_heade
         assert room.connections == 3
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_request_with_an_effect_is_never_sent_twice(start: Start, auth_headers: Headers, method: str) -> None:
+    with scripted(PLAIN, b"") as room:
+        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"})
+        assert door.client.get("/api/v1/orders", headers=auth_headers()).text == "ok"
+        answer = door.client.request(method, "/api/v1/orders", headers=auth_headers())
+        assert (answer.status_code, answer.json()["code"]) == (502, "upstream_disconnected")
+        assert "Idempotency-Key" in answer.json()["detail"]
+        assert room.methods() == ["GET", method]
+        assert room.connections == 1
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_a_get_on_a_closing_connection_is_sent_once_more_unless_its_answer_has_begun(
+    start: Start, auth_headers: Headers, begun: bytes
+) -> None:
+    with scripted(PLAIN, begun) as room:
+        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"})
+        answers = [door.client.get("/api/v1/orders", headers=auth_headers()) for _ in range(2)]
+        assert answers[0].text == "ok"
+        assert answers[1].status_code == (502 if begun else 200)
+        assert (len(room.requests), room.connections) == ((2, 1) if begun else (3, 2))
+
+
 def test_a_connection_that_has_rested_too_long_is_not_used_again(
     start: Start, auth_headers: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +204,7 @@ def test_an_answer_that_comes_too_late_is_never_given_to_the_next_request(start:
     with scripted(PLAIN, last=False, paused=True) as room:
         door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"}, upstream_timeout_s=0.3)
         assert door.client.post("/api/v1/orders", headers=auth_headers()).status_code == 504
-        room.pause.set()
+        room.go.set()
         assert door.client.post("/api/v1/orders", headers=auth_headers()).text == "ok"
         assert room.connections == 2
 
@@ -215,6 +244,12 @@ def settled(count: Callable[[], int]) -> int:
             return before
         wait.wait(0.05)
     raise AssertionError("it never stops")
+
+
+def test_an_idle_connection_is_closed_by_its_client_long_before_its_server() -> None:
+    assert room_connections.KEEPALIVE_S * 10 < KEEP_ALIVE_S
+    # What rooms say to each other goes over httpx, with its own default.
+    assert (httpx.Limits().keepalive_expiry or 0) * 10 < KEEP_ALIVE_S
 
 
 @pytest.mark.parametrize("address", ["https://room:8000", "room:8000", "http://", "http://room:8000/api"])
