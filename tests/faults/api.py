@@ -107,7 +107,7 @@ class PortfolioApi:
     def place_batch(self, user_id: UUID, key: str, bodies: list[dict[str, Any]]) -> list[UUID]:
         """POST /orders/batch, each order judged alone; answers the ids accepted."""
         asked = BatchIn.model_validate({"orders": bodies, "atomic": False})
-        answer = at_once(routes_orders.place_batch(asked, self._asking(user_id, key), self.settings))
+        answer = at_once(routes_orders.place_batch(asked, self._asking(user_id, key)))
         results = orjson.loads(answer.body)["results"]
         return [UUID(row["order"]["order_id"]) for row in results if row["status"] == "accepted"]
 
