@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from functools import cache
-from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
@@ -32,6 +31,7 @@ log = get_logger(__name__)
 NAME = "api-gateway"
 _QUIET_ROUTES = frozenset({"/health", "/metrics"})
 _DOCS_ROUTES = frozenset({"/docs", "/redoc"})
+_SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Exchange:
     client: str
     scheme: str
     route: str = "unrouted"
-    user_id: UUID | None = None
+    user_id: str | None = None
     verdict: Verdict | None = None
 
 
@@ -84,11 +84,14 @@ class Edge:
 
 def _answer_headers(headers: RawHeaders, exchange: Exchange, started: float) -> RawHeaders:
     names = {name for name, _ in headers}
-    headers += [
+    headers += (
         (b"x-request-id", exchange.request_id.encode()),
-        (b"x-process-time", f"{time.perf_counter() - started:.6f}".encode()),
-        *((name, value) for name, value in SECURITY_HEADERS if name not in names),
-    ]
+        (b"x-process-time", b"%.6f" % (time.perf_counter() - started)),
+    )
+    if names.isdisjoint(_SECURITY_NAMES):
+        headers += SECURITY_HEADERS
+    else:
+        headers += [(name, value) for name, value in SECURITY_HEADERS if name not in names]
     if b"content-security-policy" not in names:
         headers.append((b"content-security-policy", DOCS_CSP if exchange.route in _DOCS_ROUTES else API_CSP))
     if b"cache-control" not in names:
@@ -96,11 +99,11 @@ def _answer_headers(headers: RawHeaders, exchange: Exchange, started: float) -> 
     if exchange.scheme == "https":
         headers.append((b"strict-transport-security", HSTS))
     if (verdict := exchange.verdict) is not None:
-        headers += [
-            (b"x-ratelimit-limit", str(verdict.limit).encode()),
-            (b"x-ratelimit-remaining", str(verdict.remaining).encode()),
-            (b"x-ratelimit-reset", str(verdict.reset_s).encode()),
-        ]
+        headers += (
+            (b"x-ratelimit-limit", b"%d" % verdict.limit),
+            (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+            (b"x-ratelimit-reset", b"%d" % verdict.reset_s),
+        )
     return headers
 
 
@@ -118,7 +121,7 @@ def _record(method: str, exchange: Exchange, status: int, seconds: float) -> Non
         route=exchange.route,
         status=status,
         ms=round(seconds * 1000, 1),
-        user_id=str(exchange.user_id) if exchange.user_id is not None else None,
+        user_id=exchange.user_id,
     )
 
 

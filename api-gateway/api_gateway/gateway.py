@@ -147,7 +147,7 @@ class Gateway:
             # Whoever tries tokens uses up the allowance of the address.
             await self._count(Limit.ANONYMOUS, exchange)
             raise
-        exchange.user_id = user.user_id
+        exchange.user_id = str(user.user_id)
         await self._count(target.limit, exchange)
         if not await self._sessions.active(user.session_id):
             raise SessionRevoked("This session was ended; sign in again.")

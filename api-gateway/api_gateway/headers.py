@@ -1,6 +1,7 @@
 """Which headers cross the door, in both directions, and whose address a request counts for. Pure."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from common.errors import AppError
@@ -52,22 +53,21 @@ class TooManyHeaders(AppError):
 
 def check_size(headers: RawHeaders) -> None:
     """Raises TooManyHeaders beyond HEADER_COUNT_MAX lines or HEADER_BYTES_MAX bytes."""
-    if len(headers) > HEADER_COUNT_MAX or sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES_MAX:
+    if len(headers) > HEADER_COUNT_MAX or _size(headers) > HEADER_BYTES_MAX:
         raise TooManyHeaders(f"Send at most {HEADER_COUNT_MAX} headers of {HEADER_BYTES_MAX} bytes together.")
+
+
+def _size(headers: RawHeaders) -> int:
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+    return size
 
 
 def forwarded_request(headers: RawHeaders, *, room: str, client: str, scheme: str, request_id: str) -> RawHeaders:
     """The headers a room receives: the client's own ones without hop-by-hop, proxy and identity claims, plus ours."""
     named_in_connection = _connection_tokens(headers)
-    kept = [
-        (name, value)
-        for name, value in headers
-        if name not in HOP_BY_HOP
-        and name not in _SET_BY_US
-        and name not in named_in_connection
-        and b"_" not in name
-        and (not name.startswith(b"x-") or name in _CLIENT_X_HEADERS)
-    ]
+    kept = [(name, value) for name, value in headers if _may_cross(name) and name not in named_in_connection]
     kept += [
         (b"host", room.encode()),
         (b"x-request-id", request_id.encode()),
@@ -77,15 +77,24 @@ def forwarded_request(headers: RawHeaders, *, room: str, client: str, scheme: st
     return kept
 
 
+@lru_cache(maxsize=256)  # clients send the same few names in every request
+def _may_cross(name: bytes) -> bool:
+    return (
+        name not in HOP_BY_HOP
+        and name not in _SET_BY_US
+        and b"_" not in name
+        and (not name.startswith(b"x-") or name in _CLIENT_X_HEADERS)
+    )
+
+
 def forwarded_response(headers: Iterable[tuple[bytes, bytes]], *, room: str) -> RawHeaders:
     """The headers a client receives from a room; a redirect that names the room is made relative."""
-    internal = f"http://{room}/".encode()
     kept = []
     for raw_name, raw_value in headers:
         name, value = raw_name.lower(), raw_value
         if name in _NOT_FROM_UPSTREAM:
             continue
-        if name == b"location" and value.startswith(internal):
+        if name == b"location" and value.startswith(internal := f"http://{room}/".encode()):
             value = value[len(internal) - 1 :]
         kept.append((name, value))
     return kept

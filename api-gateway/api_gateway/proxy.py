@@ -67,17 +67,12 @@ class HttpUpstream:
         message = await receive()
         request = self._request(scope, message.get("body", b""))
         started = False
-
-        async def watched(outgoing: Message) -> None:
-            nonlocal started
-            started = True
-            await send(outgoing)
-
         try:
             async with asyncio.timeout(self._timeout_s):
                 connection, head = await self._asked(scope["method"], request)
+                started = True
                 try:
-                    await _answer(connection, head, receive, watched)
+                    await _answer(connection, head, receive, send)
                 finally:
                     self._connections.release(connection)
         except NotConnected:

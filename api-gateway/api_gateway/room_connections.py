@@ -5,9 +5,7 @@ cookies, redirects, payload writers); the gateway has the request's bytes alread
 """
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 
@@ -34,8 +32,7 @@ class AnswerBroken(Exception):
         self.untouched = untouched
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers (names in lower case) of an answer; `length` of its body when it says so."""
 
     status: int
@@ -224,7 +221,7 @@ class RoomConnections:
         try:
             if new:
                 self.close()
-            return next(self._kept(), None) or await self._made()
+            return self._kept() or await self._made()
         except BaseException:
             self._free.release()
             raise
@@ -243,14 +240,14 @@ class RoomConnections:
         while self._resting:
             self._resting.pop()[1].close()
 
-    def _kept(self) -> Iterator[Connection]:
+    def _kept(self) -> Connection | None:
         fresh = asyncio.get_running_loop().time() - KEEPALIVE_S
         while self._resting:
             since, connection = self._resting.pop()
             if since > fresh and connection.may_be_kept():
-                yield connection
-            else:
-                connection.close()
+                return connection
+            connection.close()
+        return None
 
     async def _made(self) -> Connection:
         try:

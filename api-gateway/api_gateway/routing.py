@@ -7,6 +7,7 @@ so the gateway and a room can never read one path in two ways.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 USER = "user-service"
@@ -21,6 +22,8 @@ ROOMS = (USER, PORTFOLIO, SMALLCASE, EXECUTOR, NOTIFICATION, ANALYTICS, MARKET_D
 API = "/api/v1"
 JWKS_PATH = "/.well-known/jwks.json"
 PATH_LENGTH_MAX = 2048
+REMEMBERED_PATHS = 1024
+"""Most requests go to a few paths; judging one anew costs several times a look-up."""
 
 ROUTES: dict[str, str] = {
     JWKS_PATH: USER,
@@ -137,6 +140,7 @@ class Target:
     limit: Limit
 
 
+@lru_cache(REMEMBERED_PATHS)
 def canonical_path(raw: bytes) -> str:
     """The one spelling of a request path: percent-encoded ASCII, no trailing slash; raises InvalidPath.
 
@@ -178,6 +182,7 @@ def without_alias(path: str) -> str:
     return path if full is None else full + slash + rest
 
 
+@lru_cache(REMEMBERED_PATHS)
 def resolve(method: str, path: str) -> Target | None:
     """Who answers a canonical path; None when nobody does (rooms' internal routes are in no table)."""
     if _within(path, UNLIMITED_PREFIXES):

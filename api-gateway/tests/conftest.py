@@ -168,9 +168,10 @@ def start(
         upstreams: Mapping[str, ASGIApp | str] | None = None,
         limiter: Limiter | None = None,
         upstream_timeout_s: float = 5.0,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
         **settings: Any,
     ) -> Door:
-        pool = HttpPool(connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=upstream_timeout_s, connections_per_room=20)
+        pool = HttpPool(connect_timeout_s=connect_timeout_s, timeout_s=upstream_timeout_s, connections_per_room=20)
         apps: dict[str, ASGIApp] = {}
         for name, room in echo_rooms.items():
             given = (upstreams or {}).get(name, room.app())

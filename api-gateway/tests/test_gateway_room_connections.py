@@ -212,7 +212,7 @@ def test_an_answer_that_comes_too_late_is_never_given_to_the_next_request(start:
 def test_no_more_connections_than_allowed_and_nobody_is_lost_in_the_queue(start: Start, auth_headers: Headers) -> None:
     """Twenty connections to a room; thirty requests at once share them."""
     with scripted(PLAIN, last=False) as room, ThreadPoolExecutor(30) as callers:
-        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"})
+        door = start(upstreams={ORDERS: f"http://127.0.0.1:{room.port}"}, connect_timeout_s=20, upstream_timeout_s=20)
         answers = list(callers.map(lambda _: door.raw("GET", "/api/v1/orders", headers=auth_headers()), range(120)))
         assert {(status, body) for status, _, body in answers} == {(200, b"ok")}
         assert len(room.requests) == 120
