@@ -14,6 +14,7 @@ from api_gateway.counters import limiter_fallbacks
 from api_gateway.limiter import REDIS_PAUSE_S, FailOpenLimiter, MemoryLimiter, RedisLimiter
 from api_gateway.windows import Rule
 from common.clock import FixedClock
+from common.testing_ports import free_port
 
 RULE = Rule("general", 5)
 STRICT = Rule("credentials", 3)
@@ -22,7 +23,8 @@ STRICT = Rule("credentials", 3)
 @pytest.fixture
 def valkey() -> Iterator[ValkeyServer]:
     """A Redis-compatible server of this test alone."""
-    server = ValkeyServer()
+    # The package looks for a port from the same start in every process: two tests at once would take one.
+    server = ValkeyServer(port=free_port())
     server.start()
     yield server
     if server.is_running():
