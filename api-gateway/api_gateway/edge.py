@@ -31,7 +31,6 @@ log = get_logger(__name__)
 NAME = "api-gateway"
 _QUIET_ROUTES = frozenset({"/health", "/metrics"})
 _DOCS_ROUTES = frozenset({"/docs", "/redoc"})
-_SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
 
 
 @dataclass(slots=True)
@@ -87,11 +86,8 @@ def _answer_headers(headers: RawHeaders, exchange: Exchange, started: float) -> 
     headers += (
         (b"x-request-id", exchange.request_id.encode()),
         (b"x-process-time", b"%.6f" % (time.perf_counter() - started)),
+        *((name, value) for name, value in SECURITY_HEADERS if name not in names),
     )
-    if names.isdisjoint(_SECURITY_NAMES):
-        headers += SECURITY_HEADERS
-    else:
-        headers += [(name, value) for name, value in SECURITY_HEADERS if name not in names]
     if b"content-security-policy" not in names:
         headers.append((b"content-security-policy", DOCS_CSP if exchange.route in _DOCS_ROUTES else API_CSP))
     if b"cache-control" not in names:

@@ -53,15 +53,8 @@ class TooManyHeaders(AppError):
 
 def check_size(headers: RawHeaders) -> None:
     """Raises TooManyHeaders beyond HEADER_COUNT_MAX lines or HEADER_BYTES_MAX bytes."""
-    if len(headers) > HEADER_COUNT_MAX or _size(headers) > HEADER_BYTES_MAX:
+    if len(headers) > HEADER_COUNT_MAX or sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES_MAX:
         raise TooManyHeaders(f"Send at most {HEADER_COUNT_MAX} headers of {HEADER_BYTES_MAX} bytes together.")
-
-
-def _size(headers: RawHeaders) -> int:
-    size = 0
-    for name, value in headers:
-        size += len(name) + len(value)
-    return size
 
 
 def forwarded_request(headers: RawHeaders, *, room: str, client: str, scheme: str, request_id: str) -> RawHeaders:

@@ -48,10 +48,10 @@ class Connection(asyncio.Protocol):
         """Whether it has answered a request before."""
         self._parser = httptools.HttpResponseParser(self)
         self._closed = False
-        self._asked = False
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._begin(head_only=False)
+        self._complete = True  # until something is asked there is nothing to wait for
 
     def _begin(self, *, head_only: bool) -> None:
         self._head_only = head_only
@@ -65,7 +65,6 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes, *, head_only: bool = False) -> Head:
         """Send a request; answers when a small answer is there, or the head of another. Raises AnswerBroken."""
         self._begin(head_only=head_only)
-        self._asked = True
         if not self._closed:
             self._transport.write(request)
         while self._head is None or not (self._complete or self._arrives_in_parts()):
@@ -77,9 +76,7 @@ class Connection(asyncio.Protocol):
         while not self._parts and not self._complete:
             await self._more()
         part, self._parts, self._size = b"".join(self._parts), [], 0
-        if self._paused and not self._closed:
-            self._paused = False
-            self._transport.resume_reading()
+        self._resume()
         return part
 
     @property
@@ -93,16 +90,19 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> None:
         """No request is under way any more."""
-        self._asked, self.kept = False, True
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self.kept = True
+        self._resume()
 
     def close(self) -> None:
         """Hang up; whatever is under way ends broken, and nobody is given this connection again."""
         self._keep = False
         if not self._closed:
             self._transport.abort()
+
+    def _resume(self) -> None:
+        if self._paused and not self._closed:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _arrives_in_parts(self) -> bool:
         return self._head is not None and (self._head.length is None or self._head.length > WHOLE_BODY_MAX)
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._asked or self._complete:
+        if self._complete:
             # Nobody has asked for it: it may not be taken for the answer of the next request.
             self.close()
             return

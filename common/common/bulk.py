@@ -46,7 +46,7 @@ def array_of(values: Iterable[Any], of: type[sa.types.TypeEngine[Any]] = sa.Uuid
 
 
 def given(rows: Sequence[Mapping[str, Any]], under: str = _ROWS) -> dict[str, str]:
-    """The parameters of `insertion`, `update` and `recordset` of that name."""
+    """The parameters of `insertion`, `updating` and `recordset` of that name."""
     return {under: orjson.dumps(rows, default=_exact, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()}
 
 

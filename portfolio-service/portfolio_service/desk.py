@@ -36,7 +36,7 @@ from portfolio_service.ledger import (
     shares_account,
 )
 from portfolio_service.market_view import unsettled_since
-from portfolio_service.models import Account, Portfolio, TaxLot, Trader, TransferRow, UserOrder
+from portfolio_service.models import Portfolio, TaxLot, Trader, UserOrder
 from portfolio_service.orders import OrderRequest, OrderState
 from portfolio_service.portfolios import default_portfolio_id, make_default, open_paper_cash
 from portfolio_service.risk import Limits, RateBucket, Refusal, Terms
@@ -296,7 +296,7 @@ class Desk:
         if not self._rows:
             return
         moved = postings.moves(effects(self._holds))
-        holds = postings.hold_rows(self._holds, self._now)
+        holds = postings.rows_of(self._holds, self._now)
         counters = [self._counters[user].row(user) for user in sorted(self._changed)]
         statement = _writing(tuple(self._rows[0]), tuple(holds[0]), tuple(counters[0]))
         given_rows = {
@@ -318,9 +318,9 @@ def _writing(orders: tuple[str, ...], holds: tuple[str, ...], counters: tuple[st
     """One statement for everything that acceptance writes of its own; answers how many balances it changed."""
     return all_at_once(
         insertion(cast(sa.Table, UserOrder.__table__), orders, _ORDERS),
-        insertion(cast(sa.Table, TransferRow.__table__), holds, _HOLDS),
+        insertion(postings.TRANSFERS, holds, _HOLDS),
         updating(cast(sa.Table, Trader.__table__), "user_id", counters, _COUNTERS),
-        postings.CHANGING.returning(Account.id),
+        postings.CHANGING.returning(postings.ACCOUNTS.c.id),
     )
 
 

@@ -18,18 +18,18 @@ from common.bulk import given, insertion, recordset
 from portfolio_service.ledger import AccountKey, AccountKind, Balance, Transfer, effects
 from portfolio_service.models import Account, TransferRow
 
-_ACCOUNTS = cast(sa.Table, Account.__table__)
-_TRANSFERS = cast(sa.Table, TransferRow.__table__)
+ACCOUNTS = cast(sa.Table, Account.__table__)
+TRANSFERS = cast(sa.Table, TransferRow.__table__)
 _LOCK = text("SELECT id, posted, held FROM account WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE")
 CHANGES = "changes"
 
 
 def _changing() -> sa.Update:
-    change = recordset(_ACCOUNTS, ("id", "posted", "held"), under=CHANGES)
+    change = recordset(ACCOUNTS, ("id", "posted", "held"), under=CHANGES)
     return (
-        sa.update(_ACCOUNTS)
-        .where(_ACCOUNTS.c.id == change.c.id)
-        .values(posted=_ACCOUNTS.c.posted + change.c.posted, held=_ACCOUNTS.c.held + change.c.held)
+        sa.update(ACCOUNTS)
+        .where(ACCOUNTS.c.id == change.c.id)
+        .values(posted=ACCOUNTS.c.posted + change.c.posted, held=ACCOUNTS.c.held + change.c.held)
     )
 
 
@@ -54,7 +54,7 @@ def ensure_accounts(session: Session, keys: Iterable[AccountKey]) -> None:
         for key in sorted(set(keys), key=lambda key: key.id)
     ]
     if rows:
-        session.execute(insertion(_ACCOUNTS, tuple(rows[0])).on_conflict_do_nothing(), given(rows))
+        session.execute(insertion(ACCOUNTS, tuple(rows[0])).on_conflict_do_nothing(), given(rows))
 
 
 def lock_accounts(session: Session, keys: Iterable[AccountKey]) -> dict[AccountKey, Balance]:
@@ -82,9 +82,9 @@ def post(session: Session, transfers: Sequence[Transfer], at: datetime) -> list[
     """
     if not transfers:
         return []
-    rows = [_row(transfer, at) for transfer in transfers]
-    statement = insertion(_TRANSFERS, tuple(rows[0])).on_conflict_do_nothing(index_elements=["id"])
-    written = set(session.scalars(statement.returning(_TRANSFERS.c.id), given(rows)))
+    rows = rows_of(transfers, at)
+    statement = insertion(TRANSFERS, tuple(rows[0])).on_conflict_do_nothing(index_elements=["id"])
+    written = set(session.scalars(statement.returning(TRANSFERS.c.id), given(rows)))
     new = [transfer for transfer in transfers if transfer.id in written]
     change_balances(session, effects(new))
     return new
@@ -113,8 +113,8 @@ def require_all(moved: Sequence[object], changed: int) -> None:
         raise AccountMissing(f"{len(moved)} accounts to change, {changed} exist")
 
 
-def hold_rows(transfers: Iterable[Transfer], at: datetime) -> list[dict[str, object]]:
-    """The rows of transfers, for a caller that writes them with others; their ids must be fresh."""
+def rows_of(transfers: Iterable[Transfer], at: datetime) -> list[dict[str, object]]:
+    """The rows of transfers; a caller that writes them itself has transfers whose ids are fresh."""
     return [_row(transfer, at) for transfer in transfers]
 
 
